@@ -1,0 +1,38 @@
+package queue
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// Schedule says when a deferred recipient is tried again and when the relay
+// gives up. All its methods are pure functions.
+type Schedule struct {
+	Retry        []time.Duration // waits after the first, second … attempt; the last repeats
+	Lifetime     time.Duration   // after it the recipient expires
+	DelayWarning time.Duration   // after it the sender is told once; 0: never
+}
+
+// Next is when the recipient of the message is tried again after its
+// attempts-th attempt (from 1) ended at now. A jitter of up to a tenth, fixed
+// by the message and the attempt so that a restart does not change it, keeps messages
+// that were deferred together from coming back together.
+func (s Schedule) Next(id ID, attempts int, now time.Time) time.Time {
+	if len(s.Retry) == 0 {
+		return now.Add(5 * time.Minute)
+	}
+	wait := s.Retry[min(max(attempts, 1), len(s.Retry))-1]
+	seed := binary.BigEndian.Uint32(id[6:]) * 2654435761 * uint32(attempts|1)
+	jitter := time.Duration(uint64(wait) / 10 * uint64(seed>>16) >> 16)
+	return now.Add(wait + jitter)
+}
+
+// Expired tells whether the message's lifetime is over at now.
+func (s Schedule) Expired(arrived, now time.Time) bool {
+	return s.Lifetime > 0 && now.Sub(arrived) >= s.Lifetime
+}
+
+// WarnDue tells whether the sender should hear that the message is late.
+func (s Schedule) WarnDue(arrived, now time.Time) bool {
+	return s.DelayWarning > 0 && now.Sub(arrived) >= s.DelayWarning
+}

@@ -1,0 +1,20 @@
+// Package relay is the core: it accepts a message, finds out where it goes,
+// tries to hand it on, and settles what became of it.
+//
+// Its one invariant: a client reads 250 only for a message that is on stable
+// storage, and each accepted recipient ends in exactly one settlement.
+//
+// The way of a message:
+//
+//  1. relay/inbound takes the connection; relay/inbound/wire checks every byte of it.
+//  2. AUTH asks relay/auth, unless the client is in a trusted network.
+//  3. MAIL and RCPT fill a [queue.Envelope]; [Relay.Admit] refuses what may not be relayed.
+//  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields.
+//  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
+//  6. [Relay.Run] (run.go) has one lane for each destination (lane.go), that claims what is due there.
+//  7. relay/outbound takes a kept connection, or asks relay/route for the next hops and opens one.
+//  8. Each recipient gets a [queue.Reply] from the next hop (attempt.go).
+//  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go).
+//  10. Each recipient's outcome is one record of package logging (record.go).
+//  11. After the last recipient nothing is left.
+package relay

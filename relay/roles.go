@@ -1,0 +1,69 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+
+	"tacet/queue"
+)
+
+// Transport hands messages to next hops. relay/outbound fills it.
+type Transport interface {
+	// Deliver tries to hand the claimed message to the next hops of its
+	// destination, in their order, and returns one reply for each of
+	// c.Recipients. It ends in bounded time and early when ctx ends, but
+	// not between the final dot and its answer, for which it waits as long
+	// as ctx's parent of grace allows.
+	Deliver(ctx context.Context, c *queue.Claim) Result
+}
+
+// Result is what one attempt came to.
+type Result struct {
+	Replies []queue.Reply // one for each of the claim's recipients, in their order
+	Host    netip.Addr    // of the host really connected to; invalid if none was
+	TLS     queue.TLS     // of that connection
+}
+
+// Router names destinations. relay/route fills it.
+type Router interface {
+	// Destination is where a recipient's mail queues. It asks no one and is cheap.
+	Destination(queue.ForwardPath) queue.Destination
+}
+
+// Route is the next hops of a destination, in the order to try them.
+// relay/route makes it for relay/outbound.
+type Route struct {
+	Hops []Hop     // at least one
+	TLS  TLSPolicy // towards these hops
+	Auth *Login    // at a smarthost; nil: none
+}
+
+// Hop is one address of one next hop.
+type Hop struct {
+	Name string // host name for EHLO checks, SNI and certificates: lower case, no final dot; an IP literal's text otherwise
+	Addr netip.AddrPort
+}
+
+// Login is how the relay authenticates at a smarthost.
+type Login struct{ User, Password string }
+
+// TLSPolicy is how much TLS a next hop is held to.
+type TLSPolicy uint8
+
+// The TLS policies, named as in the config.
+const (
+	TLSOpportunistic TLSPolicy = iota // when offered; in the clear otherwise
+	TLSRequire                        // never in the clear, any certificate
+	TLSVerify                         // a certificate valid for the host's name
+	TLSNone                           // never
+)
+
+// RouteError says why a destination has no next hop. Whether that may change
+// is told by Cause.Permanent.
+type RouteError struct {
+	Cause queue.Cause
+	Err   error // for incidents only, never for the log; may be nil
+}
+
+func (e *RouteError) Error() string { return "no route to the next hop" }
+func (e *RouteError) Unwrap() error { return e.Err }
