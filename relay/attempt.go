@@ -1,0 +1,129 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tacet/queue"
+)
+
+// attempt tries to hand on what was claimed and settles it. It returns false
+// if no host of the destination could be reached.
+func (r *Relay) attempt(ctx context.Context, c *queue.Claim) bool {
+	res := r.transport.Deliver(ctx, c)
+	if interrupted(res) {
+		r.store.Release(c)
+		return true
+	}
+	r.settle(ctx, c, res, time.Now().UTC())
+	return reached(res)
+}
+
+// interrupted tells whether the relay's own stop ended the attempt, before
+// anything was decided. It counts as none then.
+func interrupted(res Result) bool {
+	for i := range res.Replies {
+		if res.Replies[i].Cause != queue.CauseShutdown {
+			return false
+		}
+	}
+	return true
+}
+
+// reached tells whether some host of the destination spoke SMTP with us.
+func reached(res Result) bool {
+	if res.Host.IsValid() {
+		return true
+	}
+	for i := range res.Replies {
+		if r := &res.Replies[i]; r.Code != 0 || r.Permanent() || r.Stage > queue.StageGreeting {
+			return true
+		}
+	}
+	return false
+}
+
+// settle records what became of a claim's recipients, with the reports owed
+// for them, and writes the relay log.
+func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time.Time) {
+	s := queue.Settlement{Outcomes: make([]queue.Outcome, len(c.Recipients))}
+	for i, recipient := range c.Recipients {
+		s.Outcomes[i] = r.judge(c.Envelope, recipient, res.Replies[i], now)
+	}
+	reports := r.reports(c, s.Outcomes, res, now)
+	if len(reports) > 0 {
+		s.Report = reports[0]
+		for _, extra := range reports[1:] {
+			r.putReport(ctx, extra)
+		}
+	}
+	if !r.record(ctx, c, s) {
+		return
+	}
+	if s.Report != nil {
+		r.reported(s.Report.Envelope)
+	}
+	for i := range s.Outcomes {
+		r.count(&s.Outcomes[i])
+		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
+		if s.Outcomes[i].State == queue.Waiting {
+			r.Kick()
+		}
+	}
+}
+
+// judge turns a reply into what becomes of the recipient.
+func (r *Relay) judge(e *queue.Envelope, recipient int, reply queue.Reply, now time.Time) queue.Outcome {
+	schedule := &r.config.Load().Schedule
+	rcpt := &e.Recipients[recipient]
+	o := queue.Outcome{Recipient: recipient, Reply: reply, Warned: rcpt.Warned}
+	switch {
+	case reply.Delivered():
+		o.State = queue.Delivered
+	case reply.Permanent():
+		o.State = queue.Failed
+	case schedule.Expired(e.Arrived, now):
+		o.State = queue.Failed
+		o.Reply.Cause = queue.CauseExpired // the code and text of the last answer stay for the report
+	default:
+		o.State = queue.Waiting
+		o.Next = schedule.Next(e.ID, rcpt.Attempts+1, now)
+	}
+	return o
+}
+
+// record makes the settlement durable. While the store cannot take it, the
+// worker waits: delivering more would only make more duplicates. It returns
+// false if the relay stopped before, or the message is gone.
+func (r *Relay) record(ctx context.Context, c *queue.Claim, s queue.Settlement) bool {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := r.store.Settle(context.WithoutCancel(ctx), c, s)
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, queue.ErrNotFound) {
+			return false
+		}
+		r.Stats.Unsettled.Add(1)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// count keeps the statistics of one recipient's outcome.
+func (r *Relay) count(o *queue.Outcome) {
+	switch {
+	case o.State == queue.Delivered:
+		r.Stats.Delivered.Add(1)
+	case o.State == queue.Waiting:
+		r.Stats.Deferred.Add(1)
+	case o.Reply.Cause == queue.CauseExpired:
+		r.Stats.Expired.Add(1)
+	default:
+		r.Stats.Failed.Add(1)
+	}
+}

@@ -1,0 +1,126 @@
+package inbound
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+
+	"tacet/relay/inbound/wire"
+)
+
+// Config is what a [Server] is made of.
+type Config struct {
+	Hostname string      // in the greeting
+	TLS      *tls.Config // each listener uses a copy of its own; nil: no TLS anywhere
+	Relay    Relay
+	Auth     Authenticator // nil: no AUTH
+	Events   Events        // nil: no one hears
+	Limits   Limits
+}
+
+// Limits bound what one client, and all together, may use. A zero field means its default.
+type Limits struct {
+	MaxMessageSize       int64         // octets; 0: none
+	MaxRecipients        int           // of a message; 0: 1,000
+	Connections          int           // 0: 10,000
+	ConnectionsPerClient int           // of one IPv4 address or IPv6 /64; 0: no limit
+	CommandTimeout       time.Duration // 0: 5 minutes
+	HandshakeTimeout     time.Duration // 0: 1 minute
+	MinContentRate       int64         // octets per second; 0: 500
+	ContentWindow        time.Duration // over which the rate is measured; 0: 1 minute
+	MaxErrors            int           // wrong commands of a session; 0: 20
+	MaxJunk              int           // useless commands between messages, and refusals of a session; 0: 100
+	MaxAuthFailures      int           // of a session; 0: 3
+}
+
+func (l Limits) withDefaults() *Limits {
+	if l.MaxRecipients == 0 {
+		l.MaxRecipients = 1000
+	}
+	if l.Connections == 0 {
+		l.Connections = 10000
+	}
+	if l.MaxAuthFailures == 0 {
+		l.MaxAuthFailures = 3
+	}
+	return &l
+}
+
+// Kind is what a listener is for.
+type Kind uint8
+
+// The kinds of listeners.
+const (
+	Submission Kind = iota // clients log in, or are in a trusted network
+	MX                     // takes mail for the relay's own domains; no AUTH
+)
+
+// TLSMode is how TLS begins on a listener.
+type TLSMode uint8
+
+// The TLS modes. Without [Config].TLS all are NoTLS.
+const (
+	StartTLS TLSMode = iota
+	ImplicitTLS
+	NoTLS
+)
+
+// Listener is what one listening socket is for.
+type Listener struct {
+	Kind Kind
+	TLS  TLSMode
+}
+
+// Listen opens a TCP socket to serve on. Keep-alive is off: the deadlines
+// end dead connections, and its four system calls a connection are saved.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	return lc.Listen(ctx, "tcp", address)
+}
+
+// tlsConfig makes the listener's own copy, so that a session ticket of one
+// listener is worth nothing at another.
+func (l Listener) tlsConfig(base *tls.Config) *tls.Config {
+	if base == nil || l.TLS == NoTLS {
+		return nil
+	}
+	c := base.Clone()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	if c.NextProtos == nil {
+		// A client that names other protocols only is lost, or a tool of an attack (ALPACA).
+		c.NextProtos = []string{"smtp", "esmtp"}
+	}
+	return c
+}
+
+// settings makes what the connections of a listener share.
+func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Settings {
+	set := &wire.Settings{
+		Hostname:         s.config.Hostname,
+		TLS:              c,
+		Implicit:         c != nil && l.TLS == ImplicitTLS,
+		Auth:             l.Kind == Submission && s.config.Auth != nil,
+		MaxMessageSize:   limits.MaxMessageSize,
+		CommandTimeout:   limits.CommandTimeout,
+		HandshakeTimeout: limits.HandshakeTimeout,
+		MinContentRate:   limits.MinContentRate,
+		ContentWindow:    limits.ContentWindow,
+		MaxErrors:        limits.MaxErrors,
+		MaxJunk:          limits.MaxJunk,
+		Counters:         &s.stats.Counters,
+		TLSFailed:        func(c *wire.Conn) { s.tlsFailed(l, c) },
+		Panicked:         func() { s.trouble(TroublePanic) },
+	}
+	return set.Prepare()
+}
+
+// SetLimits changes the limits. Connections that are open keep theirs.
+func (s *Server) SetLimits(l Limits) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = l.withDefaults()
+	for _, p := range s.ports {
+		p.settings.Store(s.settings(p.Listener, p.tls, s.limits))
+	}
+}

@@ -1,0 +1,55 @@
+package inbound
+
+import (
+	"context"
+	"io"
+
+	"tacet/queue"
+	"tacet/relay"
+)
+
+// Relay decides on and takes messages. [*relay.Relay] fills it. All methods may
+// be called at the same time. An error that is, or wraps, a [*relay.Rejection] is the
+// client's reply; any other is answered with 451.
+type Relay interface {
+	// AdmitSender decides on a MAIL command. mx tells the kind of the listener.
+	AdmitSender(mx bool, o *queue.Origin, from queue.ReversePath) error
+	// Admit decides on a RCPT command.
+	Admit(mx bool, o *queue.Origin, from queue.ReversePath, to queue.ForwardPath) error
+	// Ready tells whether there is room for a message; asked at MAIL.
+	Ready() error
+	// Accept takes a message and answers for it from then on. It reads
+	// content to io.EOF, or to an error and then keeps nothing. with is the protocol
+	// for the Received field.
+	Accept(ctx context.Context, e *queue.Envelope, content io.Reader, with string) (queue.ID, error)
+	// Refuse puts a refusal on record. Refused content is Accept's to record.
+	Refuse(relay.Refusal)
+}
+
+// Authenticator checks passwords. relay/auth fills it.
+type Authenticator interface {
+	// Authenticate returns nil if the password is the user's. known tells
+	// whether there is such a user, for the log alone: time and error are the same
+	// either way. A [*relay.Rejection] with a 4yz code is the client's reply (too
+	// busy, users cannot be read); any other error means that the credentials are wrong.
+	Authenticate(ctx context.Context, user, password string) (known bool, err error)
+	// Exists tells whether an authenticated user still exists; asked at each
+	// MAIL, so that one that was removed is out at once.
+	Exists(user string) bool
+}
+
+// Events hears of trouble that an operator should know of. It must not block.
+type Events interface {
+	Trouble(Trouble)
+}
+
+// Trouble is what an operator should know of.
+type Trouble uint8
+
+// The kinds of trouble.
+const (
+	TroubleAccept     Trouble = iota // connections cannot be accepted: out of descriptors or memory; it is tried again
+	TroublePanic                     // a session panicked; its connection was closed
+	TroubleIncomplete                // the relay accepted a content without reading it to its end; the client read 451
+	TroubleLibrary                   // the SMTP library met what it did not expect
+)

@@ -1,0 +1,125 @@
+package inbound
+
+import (
+	"io"
+
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+
+	"tacet/queue"
+	"tacet/relay/inbound/wire"
+)
+
+// session is go-smtp's view of one client. go-smtp calls its methods one at a
+// time; what they are given they take from the wire, where it was parsed and checked.
+type session struct {
+	server   *Server
+	port     *port
+	conn     *wire.Conn
+	user     string // authenticated as
+	failures int    // of AUTH
+	busy     int    // AUTH that could not be looked at
+	limits   *Limits
+
+	envelope *queue.Envelope // of the open transaction
+	overfull bool            // a recipient too many is on record
+}
+
+var _ smtp.AuthSession = (*session)(nil)
+
+// NewSession is go-smtp's [smtp.Backend].
+func (s *Server) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	client := c.Conn().(*client)
+	return &session{server: s, port: client.port, conn: client.Conn, limits: client.limits}, nil
+}
+
+func (s *session) mx() bool { return s.port.Kind == MX }
+
+// origin is what of the session an envelope keeps: the client's address on
+// submission only.
+func (s *session) origin() queue.Origin {
+	o := queue.Origin{Submission: !s.mx(), User: s.user, TLS: s.conn.TLS()}
+	if o.Submission {
+		o.Client = s.conn.Client()
+	}
+	return o
+}
+
+// Mail begins a transaction.
+func (s *session) Mail(string, *smtp.MailOptions) error {
+	m := s.conn.Mail()
+	e := &queue.Envelope{
+		Sender: m.From, Origin: s.origin(),
+		Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID,
+	}
+	if s.user != "" && !s.server.config.Auth.Exists(s.user) {
+		return s.refuse(errUserGone, e, nil, queue.StageMail)
+	}
+	if err := s.server.config.Relay.AdmitSender(s.mx(), &e.Origin, e.Sender); err != nil {
+		return s.refuse(err, e, nil, queue.StageMail)
+	}
+	if limit := s.limits.MaxMessageSize; limit > 0 && m.Size > limit {
+		return s.refuse(errSize, e, nil, queue.StageMail)
+	}
+	if err := s.server.config.Relay.Ready(); err != nil {
+		return s.refuse(err, e, nil, queue.StageMail)
+	}
+	s.envelope, s.overfull = e, false
+	return nil
+}
+
+// Rcpt adds a recipient.
+func (s *session) Rcpt(string, *smtp.RcptOptions) error {
+	r, e := s.conn.Rcpt(), s.envelope
+	if len(e.Recipients) >= s.limits.MaxRecipients {
+		if s.overfull { // one record of it is enough
+			return s.reply(errRecipients)
+		}
+		s.overfull = true
+		return s.refuse(errRecipients, e, nil, queue.StageRcpt)
+	}
+	if err := s.server.config.Relay.Admit(s.mx(), &e.Origin, e.Sender, r.To); err != nil {
+		return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
+	}
+	e.Recipients = append(e.Recipients, queue.Recipient{Path: r.To, Notify: r.Notify, ORcpt: r.ORcpt})
+	return nil
+}
+
+// Data hands the message to the relay. The content comes from the wire, not
+// from go-smtp, which sees an empty one.
+func (s *session) Data(io.Reader) error {
+	e := s.envelope
+	s.envelope = nil // it is the relay's now
+	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(), s.conn.Protocol())
+	switch {
+	case s.conn.Refusal() != nil: // whatever the relay made of it
+		return s.reply(s.conn.Refusal())
+	case err != nil:
+		return s.reply(err)
+	case !s.conn.Complete():
+		s.server.trouble(TroubleIncomplete)
+		return s.reply(errInternal)
+	}
+	s.server.stats.Messages.Add(1)
+	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: "queued as " + id.String()}
+}
+
+// Reset gives the transaction up.
+func (s *session) Reset() { s.envelope = nil }
+
+// Logout ends the session.
+func (s *session) Logout() error { return nil }
+
+// AuthMechanisms is for go-smtp's reply to EHLO, which no one reads.
+func (s *session) AuthMechanisms() []string { return nil }
+
+// Auth begins a SASL dialogue. Whether it may be begun was checked on the wire.
+func (s *session) Auth(mech string) (sasl.Server, error) {
+	switch mech {
+	case sasl.Plain:
+		return &dialogue{s, sasl.NewPlainServer(s.authenticate)}, nil
+	case sasl.Login:
+		return &dialogue{s, &login{verify: s.authenticate}}, nil
+	}
+	return nil, s.reply(errMechanism)
+}

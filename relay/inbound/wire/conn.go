@@ -1,0 +1,251 @@
+package wire
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"tacet/queue"
+)
+
+// Conn is one client's connection. [Conn.Converse] and the methods of
+// [net.Conn] belong to the one goroutine that runs the session; [Conn.Stop] and
+// [Conn.Abort] may be called by others.
+type Conn struct {
+	set    *Settings
+	raw    net.Conn // the socket
+	nc     net.Conn // what is read and written: the socket, or TLS on it
+	tlsc   *tls.Conn
+	tls    queue.TLS
+	client netip.Addr
+
+	// OnClose is called once, when the connection is closed. Set before Converse.
+	OnClose func()
+
+	in      []byte // the client's octets; small, or all of big
+	r, w    int    // in[r:w] is yet to be looked at
+	scanned int    // in[r:scanned] holds no LF
+	big     *[bigBuffer]byte
+	out     []byte    // replies yet to be written
+	readBy  time.Time // the read deadline as it is set
+	writeBy time.Time
+
+	feed   []byte // what go-smtp reads next
+	then   []byte // the command that go-smtp was attached for
+	expect expect // what go-smtp's next reply answers
+	answer expect // what the reply to then answers
+	phase  phase
+
+	hello    hello
+	attached bool // go-smtp serves the connection
+	spoken   bool // a line was read
+	authed   bool
+	cancel   bool // a "*" of our own ends the SASL dialogue
+	ending   bool // after what is in out, the connection ends
+	reset    bool // go-smtp's transaction is to be reset before anything else
+	mail     Mail // of the open transaction
+	open     bool // MAIL was accepted
+	rcpt     Rcpt // the RCPT under way
+	rcpts    int  // recipients accepted
+	errors   int  // wrong commands
+	junk     int  // commands without use
+	refused  int  // senders and recipients refused
+	content  content
+
+	stop    atomic.Bool // 421 as soon as no transaction is open
+	aborted atomic.Bool // the socket was closed by another goroutine
+	closed  atomic.Bool
+
+	smallIn  [smallBuffer]byte
+	smallOut [smallBuffer]byte
+}
+
+// An idle connection holds two small buffers in itself. A big one is borrowed
+// for content and for long lines, and given back before the next idle wait.
+const (
+	smallBuffer = 512
+	bigBuffer   = 64 << 10
+)
+
+// hello tells how the client introduced itself.
+type hello uint8
+
+const (
+	helloNone hello = iota
+	helloPlain
+	helloExtended
+)
+
+// expect tells what go-smtp's next reply answers.
+type expect uint8
+
+const (
+	expectNothing expect = iota // what it writes is dropped
+	expectMail
+	expectRcpt
+	expectData
+	expectFinal
+	expectAuth
+)
+
+// phase tells what the client's next octets are.
+type phase uint8
+
+const (
+	phaseCommand phase = iota
+	phaseSASL
+	phaseContent
+)
+
+// New makes a Conn of a socket just accepted.
+func New(raw net.Conn, set *Settings) *Conn {
+	c := &Conn{set: set, raw: raw, nc: raw}
+	c.in = c.smallIn[:]
+	c.out = append(c.smallOut[:0], set.greeting...)
+	if a, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+		c.client = a.AddrPort().Addr().Unmap()
+	}
+	return c
+}
+
+// Client is the address of the client, invalid if it has none.
+func (c *Conn) Client() netip.Addr { return c.client }
+
+// Mail is the MAIL command of the transaction, or of the one that is being asked for.
+func (c *Conn) Mail() *Mail { return &c.mail }
+
+// Rcpt is the RCPT command under way.
+func (c *Conn) Rcpt() *Rcpt { return &c.rcpt }
+
+// Protocol is the "with" of a Received field (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3).
+func (c *Conn) Protocol() string {
+	i := 0
+	if c.tlsc != nil {
+		i |= 1
+	}
+	if c.authed {
+		i |= 2
+	}
+	switch {
+	case c.mail.UTF8:
+		return [...]string{"UTF8SMTP", "UTF8SMTPS", "UTF8SMTPA", "UTF8SMTPSA"}[i]
+	case c.hello == helloPlain && i == 0:
+		return "SMTP"
+	}
+	return [...]string{"ESMTP", "ESMTPS", "ESMTPA", "ESMTPSA"}[i]
+}
+
+// TLS tells how the connection is protected, or why not.
+func (c *Conn) TLS() queue.TLS {
+	switch {
+	case c.tlsc != nil:
+		return c.tls
+	case c.set.TLS == nil:
+		return queue.TLS{None: queue.NoTLSNotOffered}
+	}
+	return queue.TLS{None: queue.NoTLSNotUsed}
+}
+
+// EndAfterReply ends the connection once the reply to the command under way is written.
+func (c *Conn) EndAfterReply() { c.ending = true }
+
+// Stop asks the connection to end with 421 as soon as no transaction is open;
+// one that waits for a command is woken.
+func (c *Conn) Stop() {
+	c.stop.Store(true)
+	// A session that sets its own deadline after this looks at stop afterwards.
+	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Abort closes the socket at once. The session finds out by itself.
+func (c *Conn) Abort() {
+	c.aborted.Store(true)
+	_ = c.raw.Close()
+}
+
+// Converse greets the client and answers it until a command comes that go-smtp
+// is needed for. It returns false if the connection is to be closed instead.
+func (c *Conn) Converse() (attach bool) {
+	defer c.contain(nil)
+	if c.set.Implicit && !c.handshake() {
+		return false
+	}
+	if c.next() != nil {
+		return false
+	}
+	c.then, c.feed = c.feed, nil
+	c.answer, c.expect = c.expect, expectNothing
+	return true
+}
+
+// Read gives go-smtp its next command line.
+func (c *Conn) Read(p []byte) (n int, err error) {
+	defer c.contain(&err)
+	switch {
+	case !c.attached:
+		// go-smtp wants to be greeted too; it is not told by whom.
+		c.attached = true
+		c.feed = feedHello
+	case len(c.feed) > 0: // the rest of a long line
+	case c.then != nil:
+		c.feed, c.expect = c.then, c.answer
+		c.then = nil
+	default:
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(p, c.feed)
+	c.feed = c.feed[n:]
+	return n, nil
+}
+
+// Close writes what is left to be written and closes the socket.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	if !c.aborted.Load() && len(c.out) > 0 {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		_, _ = c.nc.Write(c.out)
+	}
+	c.giveBack()
+	var err error
+	if c.tlsc != nil && !c.aborted.Load() {
+		err = c.tlsc.Close()
+	} else {
+		err = c.raw.Close()
+	}
+	if c.OnClose != nil {
+		c.OnClose()
+	}
+	return err
+}
+
+// contain ends the connection of a session that panicked in this package.
+// go-smtp contains those of its own commands.
+func (c *Conn) contain(err *error) {
+	if recover() == nil {
+		return
+	}
+	c.set.Counters.Panics.Add(1)
+	if c.set.Panicked != nil {
+		c.set.Panicked()
+	}
+	c.out = append(c.out[:0], replyPanic...)
+	c.ending = true
+	if err != nil {
+		*err = io.EOF
+	}
+}
+
+// The rest of net.Conn: go-smtp has no say in deadlines.
+
+func (c *Conn) LocalAddr() net.Addr              { return c.raw.LocalAddr() }
+func (c *Conn) RemoteAddr() net.Addr             { return c.raw.RemoteAddr() }
+func (c *Conn) SetDeadline(time.Time) error      { return nil }
+func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }

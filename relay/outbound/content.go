@@ -1,0 +1,189 @@
+package outbound
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"tacet/queue"
+)
+
+// blockSize is the most that is written at once, under one deadline.
+const blockSize = 64 << 10
+
+// errDamaged is content that must not go out: a bare CR, a bare LF, a NUL, or
+// not as long as it was announced.
+var errDamaged = errors.New("the stored content is not what was stored")
+
+// contentWriter writes content as DATA or BDAT wants it. Nothing of a block
+// that holds a bare CR, a bare LF or a NUL goes out (RFC 5321 §2.3.8), so that
+// no receiver, however lenient, finds an end of content that is not one.
+type contentWriter struct {
+	// block writes to the connection. last says that with it the content is
+	// complete for the peer.
+	block func(b []byte, last bool) *fault
+
+	buf    []byte // what waits to be written
+	left   int64  // octets of content still to come
+	dots   bool   // DATA: dot-stuffing, and a final dot
+	binary bool   // BINARYMIME: any octet is content
+	middle bool   // not at the start of a line
+	cr     bool   // the last octet was a CR
+}
+
+// write adds p to the content. p is at most blockSize octets long.
+func (w *contentWriter) write(p []byte) *fault {
+	if len(p) == 0 {
+		return nil
+	}
+	w.left -= int64(len(p))
+	if w.left < 0 {
+		return damaged()
+	}
+	dot := -1
+	if !w.binary {
+		var ok bool
+		if dot, ok = w.check(p); !ok {
+			return damaged()
+		}
+	}
+	for w.dots && dot >= 0 {
+		if f := w.put(p[:dot], false); f != nil {
+			return f
+		}
+		if f := w.put(oneDot, false); f != nil { // RFC 5321 §4.5.2
+			return f
+		}
+		p = p[dot:]
+		dot = bytes.Index(p, lineDot)
+		if dot >= 0 {
+			dot++
+		}
+	}
+	return w.put(p, !w.dots && w.left == 0)
+}
+
+var (
+	oneDot   = []byte{'.'}
+	lineDot  = []byte{'\n', '.'}
+	crlf     = []byte{'\r', '\n'}
+	finalDot = []byte{'.', '\r', '\n'}
+)
+
+// check goes over p once: is each CR followed by LF, each LF behind a CR, and
+// there no NUL? dot is where the first line begins that starts with a dot, or -1.
+func (w *contentWriter) check(p []byte) (dot int, ok bool) {
+	dot = -1
+	if bytes.IndexByte(p, 0) >= 0 || w.cr && p[0] != '\n' {
+		return dot, false
+	}
+	if !w.middle && p[0] == '.' {
+		dot = 0
+	}
+	returns := bytes.Count(p, crlf[:1])
+	if w.cr {
+		returns++ // the one before p
+	}
+	for at := 0; ; {
+		i := bytes.IndexByte(p[at:], '\n')
+		if i < 0 {
+			w.middle = at < len(p)
+			break
+		}
+		at += i
+		if at == 0 && !w.cr || at > 0 && p[at-1] != '\r' {
+			return dot, false
+		}
+		returns--
+		if at++; dot < 0 && at < len(p) && p[at] == '.' {
+			dot = at
+		}
+	}
+	w.cr = p[len(p)-1] == '\r'
+	if w.cr {
+		returns-- // its LF is to come
+	}
+	return dot, returns == 0
+}
+
+// put takes checked octets, and writes what is enough for a block.
+func (w *contentWriter) put(p []byte, last bool) *fault {
+	if len(w.buf)+len(p) > cap(w.buf) {
+		if len(w.buf) > 0 {
+			if f := w.block(w.buf, false); f != nil {
+				return f
+			}
+			w.buf = w.buf[:0]
+		}
+		if len(p) > cap(w.buf)/2 {
+			return w.block(p, last)
+		}
+	}
+	w.buf = append(w.buf, p...)
+	if !last {
+		return nil
+	}
+	return w.block(w.buf, true)
+}
+
+// close ends the content: for DATA with the final dot.
+func (w *contentWriter) close() *fault {
+	if w.left != 0 || w.cr {
+		return damaged()
+	}
+	if !w.dots {
+		return nil
+	}
+	if w.middle { // the final dot stands on a line of its own (RFC 5321 §4.1.1.4)
+		if f := w.put(crlf, false); f != nil {
+			return f
+		}
+	}
+	return w.put(finalDot, true)
+}
+
+// copyFrom writes all that in gives, through the memory of block.
+func (w *contentWriter) copyFrom(in io.Reader, block []byte) *fault {
+	for w.left > 0 {
+		n, err := io.ReadFull(in, block[:min(int64(len(block)), w.left)])
+		if err != nil {
+			return unreadable(err)
+		}
+		if f := w.write(block[:n]); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// writeAll writes content that is in memory.
+func (w *contentWriter) writeAll(p []byte) *fault {
+	for len(p) > 0 {
+		n := min(len(p), blockSize)
+		if f := w.write(p[:n]); f != nil {
+			return f
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// sound tells whether all of content may go out.
+func sound(content []byte) bool {
+	var w contentWriter
+	if len(content) == 0 {
+		return true
+	}
+	_, ok := w.check(content)
+	return ok && !w.cr
+}
+
+func damaged() *fault { return broken(queue.StageContent, queue.CauseContentDamaged, errDamaged) }
+
+// unreadable is the fault of content that the store does not give.
+func unreadable(err error) *fault {
+	if errors.Is(err, queue.ErrDamaged) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return broken(queue.StageContent, queue.CauseContentDamaged, err)
+	}
+	return broken(queue.StageContent, queue.CauseLocal, err)
+}

@@ -1,0 +1,91 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"tacet/logging"
+	"tacet/queue"
+)
+
+// Journal takes the records of the relay log. *logging.Log fills it.
+type Journal interface {
+	// Write adds one record. An error says that the record is lost.
+	Write(*logging.Record) error
+	// Ready tells whether records are being written: an error says that mail must
+	// not be taken now, because it would go unrecorded.
+	Ready() error
+}
+
+// Config is what the core needs to know. It may be replaced while the relay runs.
+type Config struct {
+	Hostname        string            // in Received fields and reports
+	Postmaster      queue.ForwardPath // takes what is addressed to <Postmaster>, and signs reports
+	TrustedNetworks []netip.Prefix    // may submit without AUTH
+	RelayDomains    []string          // of an mx listener: lower case, A-labels
+	Schedule        queue.Schedule
+	Concurrency     int // deliveries at a time to one destination; 0: 20
+	MaxHops         int // Received fields of a message that is still taken; 0: 50
+}
+
+// Relay is the core between the listeners, the queue and the transport.
+type Relay struct {
+	config    atomic.Pointer[Config]
+	store     queue.Store
+	admin     queue.Admin
+	router    Router
+	transport Transport
+	journal   Journal
+
+	heads  sync.Pool // *[]byte of headBuffer octets, for content being read
+	bodies sync.Pool // *[]byte of queue.InMemory octets
+
+	mu      sync.Mutex
+	lanes   map[queue.Destination]*lane
+	stopped bool
+	kick    chan struct{} // wakes Run's timer loop: something falls due earlier than it knows
+	workers sync.WaitGroup
+	running context.Context // of the workers; set by Run
+
+	Stats Stats
+}
+
+// New makes a relay. Nothing is delivered before Run.
+func New(c Config, store queue.Store, admin queue.Admin, router Router, transport Transport, journal Journal) *Relay {
+	r := &Relay{
+		store: store, admin: admin, router: router, transport: transport, journal: journal,
+		lanes: make(map[queue.Destination]*lane),
+		kick:  make(chan struct{}, 1),
+	}
+	r.heads.New = func() any { return new(make([]byte, headBuffer)) }
+	r.bodies.New = func() any { return new(make([]byte, queue.InMemory)) }
+	r.Reload(c)
+	return r
+}
+
+// Reload replaces the configuration; what is under way goes on under the old one.
+func (r *Relay) Reload(c Config) {
+	if c.Concurrency <= 0 {
+		c.Concurrency = 20
+	}
+	if c.MaxHops <= 0 {
+		c.MaxHops = 50
+	}
+	r.config.Store(&c)
+}
+
+// Stats counts what the relay did since it started. It has no names in it.
+type Stats struct {
+	Accepted  atomic.Int64 // messages taken from clients
+	Octets    atomic.Int64 // their content
+	Reports   atomic.Int64 // DSNs made
+	Delivered atomic.Int64 // recipients
+	Deferred  atomic.Int64 // attempts, by recipient
+	Failed    atomic.Int64 // recipients refused for good
+	Expired   atomic.Int64 // recipients
+	Rejected  atomic.Int64 // refusals to clients, auth and TLS failures included
+	Unlogged  atomic.Int64 // records that the journal lost
+	Unsettled atomic.Int64 // attempts whose outcome the store could not record
+}

@@ -1,0 +1,97 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"tacet/queue"
+)
+
+// Run delivers what is due until ctx ends, then waits for the deliveries that
+// are under way. The caller bounds that wait by closing the transport.
+func (r *Relay) Run(ctx context.Context) {
+	r.mu.Lock()
+	r.running = ctx
+	r.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		ready, next := r.store.Due(time.Now())
+		for _, d := range ready {
+			r.wake(d, true)
+		}
+		wait := longestSleep
+		if !next.IsZero() {
+			wait = min(max(time.Until(next), 0), longestSleep)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-r.kick:
+		}
+	}
+	r.mu.Lock()
+	r.stopped = true
+	r.mu.Unlock()
+	r.workers.Wait()
+}
+
+// longestSleep bounds how long a jump of the clock can go unnoticed.
+const longestSleep = 30 * time.Second
+
+// Kick makes Run look again at what is due.
+func (r *Relay) Kick() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// wakeAll wakes the lanes of all recipients of a message that was just queued.
+func (r *Relay) wakeAll(e *queue.Envelope) {
+	var last queue.Destination
+	for i := range e.Recipients {
+		d := r.router.Destination(e.Recipients[i].Path)
+		if i > 0 && d == last {
+			continue
+		}
+		r.wake(d, false)
+		last = d
+	}
+}
+
+// wake makes sure that someone looks for work at the destination. many tells
+// that there may be more than one message.
+func (r *Relay) wake(d queue.Destination, many bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running == nil || r.stopped {
+		return // Run finds it by asking the store
+	}
+	l := r.lanes[d]
+	if l == nil {
+		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens)}
+		r.lanes[d] = l
+	}
+	l.many = l.many || many
+	r.staff(l)
+}
+
+// staff sees to it that the lane has someone who looks for work: a parked
+// worker, or a new one where there is none and the limit allows. r.mu is held.
+func (r *Relay) staff(l *lane) {
+	limit := r.config.Load().Concurrency
+	if l.suspended() {
+		limit = 1 // a probe
+	}
+	switch {
+	case len(l.tokens) < l.parked:
+		l.tokens <- struct{}{}
+	case l.workers < limit && !time.Now().Before(l.until):
+		l.workers++
+		r.workers.Go(func() { r.work(r.running, l) })
+	default:
+		l.dirty = true
+	}
+}
