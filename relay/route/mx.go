@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -170,7 +171,7 @@ func gather(all []found) ([]relay.Hop, *relay.RouteError) {
 			used++
 		}
 		forbidden = forbidden || f.forbidden
-		unknown = unknown || f.err != nil && f.err != ErrNoSuchName
+		unknown = unknown || f.err != nil && !errors.Is(f.err, ErrNoSuchName)
 	}
 	switch {
 	case len(hops) > 0:
@@ -185,7 +186,7 @@ func gather(all []found) ([]relay.Hop, *relay.RouteError) {
 
 // lookupFault is the fault that the error of a look-up stands for.
 func lookupFault(err error) *relay.RouteError {
-	if err == ErrNoSuchName {
+	if errors.Is(err, ErrNoSuchName) {
 		return &relay.RouteError{Cause: queue.CauseNoSuchDomain, Err: err}
 	}
 	return &relay.RouteError{Cause: queue.CauseDNSTemporary, Err: err}

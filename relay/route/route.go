@@ -21,32 +21,37 @@ const (
 )
 
 var (
-	errNoAddress   = errors.New("no host has an address")
-	errNoMXName    = errors.New("no MX record holds a host name")
-	errSelf        = errors.New("the next hop is this relay")
-	errAddress     = errors.New("the address must not be contacted")
-	errUnnamed     = errors.New("the recipient's domain is not a domain name")
-	errDestination = errors.New("the configured next hop cannot be read")
+	errNoAddress = errors.New("no host has an address")
+	errNoMXName  = errors.New("no MX record holds a host name")
+	errSelf      = errors.New("the next hop is this relay")
+	errAddress   = errors.New("the address must not be contacted")
+	errUnnamed   = errors.New("the recipient's domain is not a domain name")
 )
 
 // Route finds the next hops of d, in the order to try them: by MX preference,
 // in random order among equals, and of each host IPv6 and IPv4 in turn. It
-// ends within a minute. The error is a [*relay.RouteError], unless ctx ended.
+// ends within a minute. The error is a [*relay.RouteError]: CauseShutdown if ctx ended.
 func (r *Router) Route(ctx context.Context, d queue.Destination) (*relay.Route, error) {
+	route, fault := r.route(ctx, d)
+	switch {
+	case fault == nil:
+		return route, nil
+	case ctx.Err() != nil:
+		return nil, &relay.RouteError{Cause: queue.CauseShutdown, Err: context.Cause(ctx)}
+	}
+	return nil, fault
+}
+
+func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, *relay.RouteError) {
 	ctx, cancel := context.WithTimeoutCause(ctx, routeWithin, errServers)
 	defer cancel()
-	var ch choice
+	ch := r.choiceFor(d)
 	var hops []relay.Hop
 	var fault *relay.RouteError
-	if isNextHop(d) {
-		ch = r.configured(d)
-		if ch.hop.IsZero() {
-			return nil, &relay.RouteError{Cause: queue.CauseLocal, Err: errDestination}
-		}
+	if !ch.hop.IsZero() {
 		hops, fault = r.toNextHop(ctx, ch.hop)
 		fault = recoverable(fault)
 	} else {
-		ch = r.rules.match(string(d), r.base)
 		hops, fault = r.toDomain(ctx, string(d))
 	}
 	if fault != nil {
@@ -55,16 +60,27 @@ func (r *Router) Route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	return &relay.Route{Hops: hops, TLS: ch.tls, Auth: ch.auth}, nil
 }
 
-// configured is what is configured for the next hop d. One of an earlier
-// configuration is read from its name.
-func (r *Router) configured(d queue.Destination) choice {
+// Forbidden tells whether a must not be contacted for d: a special address,
+// unless d is a configured next hop or the configuration allows them all. Hops that Route
+// gave out are never forbidden; it is for those who check once more as they dial.
+func (r *Router) Forbidden(d queue.Destination, a netip.Addr) bool {
+	return r.denySpecial && Forbidden(a) && r.choiceFor(d).hop.IsZero()
+}
+
+// choiceFor is what is configured for d now. d may be of an earlier
+// configuration: a domain that has got a next hop since goes there, and a next
+// hop that is no longer configured is read from its name, without a login.
+func (r *Router) choiceFor(d queue.Destination) choice {
 	if ch, ok := r.named[d]; ok {
 		return ch
+	}
+	if !isNextHop(d) {
+		return r.rules.match(string(d), r.base)
 	}
 	spec, _, _ := strings.Cut(string(d), "/")
 	hop, err := ParseNextHop(spec)
 	if err != nil {
-		return choice{}
+		return choice{} // isDomain refuses d
 	}
 	return choice{hop: hop, tls: r.base.tls}
 }
@@ -111,6 +127,9 @@ func (r *Router) toDomain(ctx context.Context, domain string) ([]relay.Hop, *rel
 	}
 	if !isDomain(domain) {
 		return nil, &relay.RouteError{Cause: queue.CauseBadDomain, Err: errUnnamed}
+	}
+	if strings.HasSuffix(domain, ".onion") { // RFC 7686 §2: the DNS must not hear of it
+		return nil, &relay.RouteError{Cause: queue.CauseNoSuchDomain, Err: ErrNoSuchName}
 	}
 	return r.byMX(ctx, t, domain)
 }

@@ -160,6 +160,7 @@ func TestRoute(t *testing.T) {
 		{"[198.51.100.1]", "", queue.CauseLoopsBack},
 		{string(badDomain), "", queue.CauseBadDomain},
 		{"bad domain", "", queue.CauseBadDomain},
+		{"hidden.onion", "", queue.CauseNoSuchDomain},
 		{"", "", queue.CauseBadDomain},
 
 		// Configured next hops: special addresses are fine, and nothing is permanent.
@@ -176,7 +177,7 @@ func TestRoute(t *testing.T) {
 		{"null.example:25", "", queue.CauseMXUnresolved},
 		{"fail.example:25", "", queue.CauseDNSTemporary},
 		{"us.example:25", "", queue.CauseLocal},
-		{"not a hop:25", "", queue.CauseLocal},
+		{"not a hop:25", "", queue.CauseBadDomain},
 	}
 	for _, tc := range tests {
 		t.Run(tc.dest, func(t *testing.T) {
@@ -330,6 +331,73 @@ func TestRoutePolicies(t *testing.T) {
 		if route.TLS != tc.tls || route.Auth != tc.auth || route.Hops[0].Addr.Port() != tc.port {
 			t.Errorf("%s: %+v", tc.to, route)
 		}
+	}
+}
+
+func TestRouteForbids(t *testing.T) {
+	loopback, public := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")
+	c := testConfig(testZone())
+	r := New(c)
+	c.DenySpecial = false
+	open := New(c)
+	if !r.Forbidden("one.example", loopback) || r.Forbidden("one.example", public) || !r.Forbidden("[127.0.0.1]", loopback) {
+		t.Error("a recipient's domain must not lead to special addresses, and to no others forbidden")
+	}
+	if r.Forbidden("[127.0.0.1]:2626", loopback) || r.Forbidden("smarthost.example:587/2", loopback) || open.Forbidden("one.example", loopback) {
+		t.Error("what is configured is forbidden")
+	}
+}
+
+// TestRouteReconfigured checks destinations of an earlier configuration: no
+// login reaches a host that it is not configured for.
+func TestRouteReconfigured(t *testing.T) {
+	c := testConfig(testZone())
+	s := rule(t, "one.example", "[inside.example]:587")
+	s.Auth = &relay.Login{User: "u", Password: "p"}
+	c.Rules = []Rule{s}
+	r := New(c)
+	tests := []struct {
+		dest, want string
+		auth       bool
+	}{
+		{"one.example", "inside.example=10.0.0.7:587", true},
+		{"[inside.example]:587/2", "inside.example=10.0.0.7:587", false},
+		{"order.example:25", "a.order.example=192.0.2.11:25 b.order.example=192.0.2.12:25 c.order.example=192.0.2.13:25", false},
+	}
+	for _, tc := range tests {
+		route, err := r.Route(t.Context(), queue.Destination(tc.dest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hopText(route.Hops); got != tc.want || (route.Auth != nil) != tc.auth {
+			t.Errorf("%s: %s with login %v", tc.dest, got, route.Auth)
+		}
+		if r.Forbidden(queue.Destination(tc.dest), netip.MustParseAddr("10.0.0.7")) {
+			t.Errorf("%s: the configured address is forbidden", tc.dest)
+		}
+	}
+}
+
+// TestRouteStopped checks that the end of ctx is told from a fault of the DNS.
+func TestRouteStopped(t *testing.T) {
+	server := newDNSServer(t)
+	c := testConfig(nil)
+	c.Resolver = stubFor(server.addr)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, d := range []queue.Destination{"one.example", "one.example:25", "[one.example]:25"} {
+		_, err := New(c).Route(ctx, d)
+		if fault, ok := errors.AsType[*relay.RouteError](err); !ok || fault.Cause != queue.CauseShutdown {
+			t.Errorf("%s: %+v", d, fault)
+		}
+	}
+}
+
+// TestRouteOnion checks that a name of the Tor network is not asked for.
+func TestRouteOnion(t *testing.T) {
+	z := testZone()
+	if _, err := New(testConfig(z)).Route(t.Context(), "hidden.onion"); err == nil || len(z.asked) > 0 {
+		t.Errorf("%v; asked %v", err, z.asked)
 	}
 }
 

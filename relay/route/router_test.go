@@ -144,10 +144,10 @@ func TestDestinationApart(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", to, got, d)
 		}
 	}
-	if ch := r.configured("smarthost.example:587/3"); ch.tls != relay.TLSVerify || ch.auth.User != "a" {
+	if ch := r.choiceFor("smarthost.example:587/3"); ch.tls != relay.TLSVerify || ch.auth.User != "a" {
 		t.Errorf("the third choice is %+v", ch)
 	}
-	if ch := r.configured("other.example:25/7"); ch.hop.String() != "other.example:25" || ch.auth != nil {
+	if ch := r.choiceFor("other.example:25/7"); ch.hop.String() != "other.example:25" || ch.auth != nil {
 		t.Errorf("a next hop of an earlier configuration is read as %+v", ch)
 	}
 }
