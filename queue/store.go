@@ -42,6 +42,10 @@ type Store interface {
 
 	// Release gives a claim back unsettled: it is due again at once.
 	Release(c *Claim)
+
+	// Ready tells whether a Put can succeed now: nil, ErrFull or
+	// ErrUnavailable. It is cheap: each MAIL command asks it.
+	Ready() error
 }
 
 // Admin is the role of a storage engine towards the operator.

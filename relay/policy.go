@@ -64,7 +64,7 @@ func (r *Relay) Ready() error {
 	if err := r.store.Ready(); err != nil {
 		return storeRejection(err)
 	}
-	if err := r.journal.Ready(); err != nil {
+	if err := r.journal.Err(); err != nil {
 		return &Rejection{Code: 451, Enhanced: queue.Enhanced{4, 3, 0}, Class: ClassResource,
 			Text: "The relay cannot keep its records now; try again later", Err: err}
 	}

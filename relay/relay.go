@@ -14,9 +14,9 @@ import (
 type Journal interface {
 	// Write adds one record. An error says that the record is lost.
 	Write(*logging.Record) error
-	// Ready tells whether records are being written: an error says that mail must
+	// Err is nil while records are being written: an error says that mail must
 	// not be taken now, because it would go unrecorded.
-	Ready() error
+	Err() error
 }
 
 // Config is what the core needs to know. It may be replaced while the relay runs.

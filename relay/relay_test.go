@@ -60,7 +60,7 @@ type journal struct {
 	down    error
 }
 
-func (j *journal) Ready() error { return j.down }
+func (j *journal) Err() error { return j.down }
 
 func (j *journal) Write(r *logging.Record) error {
 	j.mu.Lock()

@@ -13,6 +13,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/netip"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -339,17 +341,65 @@ func serverTLS(testing.TB) *tls.Config {
 	}}
 }
 
-// startTLS turns TLS on and says EHLO again.
-func (p *peer) startTLS() *peer {
-	p.t.Helper()
-	p.send("STARTTLS\r\n")
-	p.expect("220 2.0.0")
-	return p.secure()
+// raw connects without a peer and, on a listener with STARTTLS, goes as far as the reply to it.
+func (w *world) raw(implicit bool) net.Conn {
+	w.t.Helper()
+	mine, theirs := net.Pipe()
+	w.ln.conns <- addressed{theirs, "192.0.2.1:40000"}
+	w.t.Cleanup(func() { _ = mine.Close() })
+	if implicit {
+		return mine
+	}
+	r := textproto.NewReader(bufio.NewReader(mine))
+	for _, step := range []struct {
+		say  string
+		code int
+	}{{"", 220}, {"EHLO client.example\r\n", 250}, {"STARTTLS\r\n", 220}} {
+		if step.say != "" {
+			if _, err := io.WriteString(mine, step.say); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if _, _, err := r.ReadResponse(step.code); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return mine
 }
 
-// secure does a handshake on the connection as it is. The reader of p must be
-// at rest, so the pipe's end is taken over through a fresh peer.
-func (p *peer) secure() *peer {
-	p.t.Helper()
-	panic("replaced by secureConn")
+// tcp connects over a real socket, where neither side waits for the other to read.
+func (w *world) tcp() net.Conn {
+	w.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer ln.Close()
+	mine, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	theirs, err := ln.Accept()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.ln.conns <- theirs
+	w.t.Cleanup(func() { _ = mine.Close() })
+	return mine
 }
+
+// secure connects a client over TLS that has said EHLO since, and returns the reply to it.
+func (w *world) secure(implicit bool) (*peer, string) {
+	w.t.Helper()
+	conn := tls.Client(w.raw(implicit), &tls.Config{InsecureSkipVerify: true})
+	if err := conn.Handshake(); err != nil {
+		w.t.Fatal(err)
+	}
+	p := newPeer(w.t, conn)
+	if implicit {
+		p.expect("220")
+	}
+	return p, p.ask("EHLO client.example", "250")
+}
+
+func mustAddrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

@@ -51,7 +51,9 @@ func (s *Server) stop() error {
 	close(s.stopped)
 	var err error
 	for _, ln := range s.listeners {
-		err = errors.Join(err, ln.Close())
+		if e := ln.Close(); !errors.Is(e, net.ErrClosed) { // one that failed is closed already
+			err = errors.Join(err, e)
+		}
 	}
 	for c := range s.conns {
 		c.Stop()

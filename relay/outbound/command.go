@@ -16,7 +16,7 @@ const (
 )
 
 // appendMail adds the MAIL command of e to b. The sender has passed parseMailbox.
-func appendMail(b []byte, e *queue.Envelope, size int64, sender mailbox, p peer, utf8 bool) []byte {
+func appendMail(b []byte, e *queue.Envelope, size int64, sender mailbox, p *peer, utf8 bool) []byte {
 	b = append(b, "MAIL FROM:<"...)
 	b = appendMailbox(b, sender, utf8)
 	b = append(b, '>')
@@ -64,7 +64,7 @@ func appendReturn(b []byte, e *queue.Envelope) []byte {
 }
 
 // appendRcpt adds the RCPT command of r to b. The mailbox is that of r.
-func appendRcpt(b []byte, r *queue.Recipient, m mailbox, p peer, utf8 bool) []byte {
+func appendRcpt(b []byte, r *queue.Recipient, m mailbox, p *peer, utf8 bool) []byte {
 	b = append(b, "RCPT TO:<"...)
 	b = appendMailbox(b, m, utf8)
 	b = append(b, '>')

@@ -25,10 +25,11 @@ type conn struct {
 	tls  queue.TLS
 	born time.Time
 
-	messages int  // transactions that reached the end of content
-	kept     bool // it comes from the pool
-	reset    bool // a transaction was left unfinished: RSET is owed
-	dead     bool // of no more use
+	mails  int           // transactions begun
+	kept   bool          // it comes from the pool
+	rested time.Duration // how long it waited there
+	reset  bool          // a transaction was left unfinished: RSET is owed
+	dead   bool          // of no more use
 
 	killed atomic.Bool
 	stop   func() bool // ends the watch over ctx; nil: none
@@ -75,6 +76,24 @@ func (c *conn) handBack() {
 	c.buffers = nil
 }
 
+// usable tells whether another transaction may begin.
+func (c *conn) usable() bool {
+	most := c.client.config.MaxMessages
+	if c.peer.maxMails > 0 {
+		most = min(most, c.peer.maxMails)
+	}
+	return !c.dead && !c.killed.Load() && c.mails < most
+}
+
+// maxRecipients is how many recipients one transaction may have.
+func (c *conn) maxRecipients() int {
+	most := c.client.config.MaxRecipients
+	if c.peer.maxRcpts > 0 {
+		most = min(most, c.peer.maxRcpts)
+	}
+	return most
+}
+
 // watch makes the end of ctx the end of the connection, until unwatch.
 func (c *conn) watch(ctx context.Context) {
 	if c.stop == nil && ctx.Done() != nil {
@@ -108,7 +127,7 @@ func (c *conn) close() {
 	}
 	c.raw.Close()
 	c.handBack()
-	c.client.forget(c)
+	c.client.pool.forget(c)
 }
 
 var quit = []byte("QUIT\r\n")
@@ -170,7 +189,11 @@ func (c *conn) quiet() bool {
 	// TLS may have read on beyond the last reply.
 	c.net.SetReadDeadline(time.Unix(1, 0))
 	_, err := c.in.Peek(1)
-	return err != nil && ioCause(err) == queue.CauseTimeout
+	if err != nil {
+		return ioCause(err) == queue.CauseTimeout
+	}
+	c.net.SetReadDeadline(time.Now().Add(lastWords)) // for who reads what is here
+	return false
 }
 
 // outOfStep is the fault of a peer that says what it was not asked for.

@@ -15,13 +15,17 @@ const blockSize = 64 << 10
 // not as long as it was announced.
 var errDamaged = errors.New("the stored content is not what was stored")
 
+// blockWriter writes a block to the connection. last says that with it the
+// content is complete for the peer.
+type blockWriter interface {
+	writeBlock(b []byte, last bool) *fault
+}
+
 // contentWriter writes content as DATA or BDAT wants it. Nothing of a block
 // that holds a bare CR, a bare LF or a NUL goes out (RFC 5321 §2.3.8), so that
 // no receiver, however lenient, finds an end of content that is not one.
 type contentWriter struct {
-	// block writes to the connection. last says that with it the content is
-	// complete for the peer.
-	block func(b []byte, last bool) *fault
+	to blockWriter
 
 	buf    []byte // what waits to be written
 	left   int64  // octets of content still to come
@@ -29,6 +33,7 @@ type contentWriter struct {
 	binary bool   // BINARYMIME: any octet is content
 	middle bool   // not at the start of a line
 	cr     bool   // the last octet was a CR
+	done   bool   // the last block was written
 }
 
 // write adds p to the content. p is at most blockSize octets long.
@@ -110,20 +115,22 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 func (w *contentWriter) put(p []byte, last bool) *fault {
 	if len(w.buf)+len(p) > cap(w.buf) {
 		if len(w.buf) > 0 {
-			if f := w.block(w.buf, false); f != nil {
+			if f := w.to.writeBlock(w.buf, false); f != nil {
 				return f
 			}
 			w.buf = w.buf[:0]
 		}
 		if len(p) > cap(w.buf)/2 {
-			return w.block(p, last)
+			w.done = last
+			return w.to.writeBlock(p, last)
 		}
 	}
 	w.buf = append(w.buf, p...)
 	if !last {
 		return nil
 	}
-	return w.block(w.buf, true)
+	w.done = true
+	return w.to.writeBlock(w.buf, true)
 }
 
 // close ends the content: for DATA with the final dot.
@@ -131,7 +138,10 @@ func (w *contentWriter) close() *fault {
 	if w.left != 0 || w.cr {
 		return damaged()
 	}
-	if !w.dots {
+	switch {
+	case !w.dots && len(w.buf) > 0 && !w.done: // an empty chunk
+		return w.to.writeBlock(w.buf, true)
+	case !w.dots:
 		return nil
 	}
 	if w.middle { // the final dot stands on a line of its own (RFC 5321 §4.1.1.4)
@@ -178,12 +188,16 @@ func sound(content []byte) bool {
 	return ok && !w.cr
 }
 
-func damaged() *fault { return broken(queue.StageContent, queue.CauseContentDamaged, errDamaged) }
+// damaged is the fault of content that must not go out. No hop would mend it.
+func damaged() *fault { return unreadable(errDamaged) }
 
-// unreadable is the fault of content that the store does not give.
+// unreadable is the fault of content that the store does not give as it was.
 func unreadable(err error) *fault {
-	if errors.Is(err, queue.ErrDamaged) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return broken(queue.StageContent, queue.CauseContentDamaged, err)
+	cause := queue.CauseLocal
+	if errors.Is(err, errDamaged) || errors.Is(err, queue.ErrDamaged) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		cause = queue.CauseContentDamaged
 	}
-	return broken(queue.StageContent, queue.CauseLocal, err)
+	f := broken(queue.StageContent, cause, err)
+	f.decided = true
+	return f
 }

@@ -20,6 +20,8 @@ type fault struct {
 	// decided: the reply is the last word for the recipients concerned; no
 	// other hop is asked.
 	decided bool
+	// stale: on a kept connection, a fresh one to the same host may do.
+	stale bool
 	// inClear, if set, is why the same host may be tried without TLS.
 	inClear queue.NoTLS
 	// err is for tests and incidents; nothing of it reaches a log.
@@ -41,6 +43,7 @@ var (
 	errOutOfStep = errors.New("the peer's reply is not one to what was asked")
 	errNotSMTP   = errors.New("the peer's reply is not SMTP")
 	errTooLong   = errors.New("the peer's reply is longer than allowed")
+	errStopped   = errors.New("the relay stopped before the end of content was sent")
 	errInjected  = errors.New("the peer sent data in the clear behind its answer to STARTTLS")
 )
 

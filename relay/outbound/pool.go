@@ -45,18 +45,17 @@ func (p *pool) forget(c *conn) {
 	delete(p.live, c)
 }
 
-// take gives out the newest kept connection to d that fits, or nil. idleFor
-// is how long it waited.
-func (p *pool) take(d queue.Destination, fits func(*conn) bool) (c *conn, idleFor time.Duration) {
+// take gives out the newest kept connection to d that fits, or nil.
+func (p *pool) take(d queue.Destination, fits func(*conn) bool) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.idle[d]) - 1; i >= 0; i-- {
 		if c := p.idle[d][i]; fits == nil || fits(c) {
 			p.remove(c, i)
-			return c, time.Since(c.idle.since)
+			return c
 		}
 	}
-	return nil, 0
+	return nil
 }
 
 // remove takes the i-th connection of its destination out. p.mu is held.

@@ -175,7 +175,7 @@ func (c *Conn) wait() error {
 	if err == nil {
 		d.waited += time.Since(start)
 		d.window += int64(c.w - c.r - before)
-		if d.window >= c.set.MinContentRate*int64(c.set.ContentWindow/time.Second) {
+		if d.window >= c.set.quota {
 			d.window, d.waited = 0, 0
 		} else if d.waited >= c.set.ContentWindow {
 			err = os.ErrDeadlineExceeded

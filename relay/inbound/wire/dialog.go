@@ -32,6 +32,9 @@ func (c *Conn) next() error {
 	}
 	c.expect = expectNothing
 	for !c.ending {
+		if !c.open && c.stop.Load() {
+			return c.lost(errStopping)
+		}
 		line, err := c.line(!c.open)
 		if err == errControl {
 			c.fail(replyControl)
@@ -172,7 +175,7 @@ func validBase64(b []byte) bool {
 	if len(b) == 1 && b[0] == '=' || len(b) == 0 {
 		return true
 	}
-	var buf [512]byte
+	var buf [510]byte // a multiple of 3, so that none is left over
 	for len(b) > 0 {
 		n := min(len(b), base64.StdEncoding.EncodedLen(len(buf)))
 		n -= n % 4

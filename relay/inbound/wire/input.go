@@ -135,15 +135,15 @@ func (c *Conn) line(idle bool) ([]byte, error) {
 		if c.r == c.w {
 			c.giveBack()
 		}
+		if !c.spoken && c.r < c.w && (c.in[c.r] < ' ' || c.in[c.r] >= 0x7f) {
+			return nil, errForeign // TLS, or anything else that is no text
+		}
 		if i := bytes.IndexByte(c.in[c.scanned:c.w], '\n'); i >= 0 {
 			return c.cut(c.scanned + i)
 		}
 		c.scanned = c.w
 		if n := c.w - c.r; n >= maxLine && (n >= maxAuthLine || !c.longLine()) {
 			return nil, errLineLong
-		}
-		if !c.spoken && c.r < c.w && (c.in[c.r] < ' ' || c.in[c.r] >= 0x7f) {
-			return nil, errForeign // TLS, or anything else that is no text
 		}
 		// The time is for the whole line, however it drips in.
 		if c.r < c.w {

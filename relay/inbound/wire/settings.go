@@ -28,6 +28,7 @@ type Settings struct {
 	Panicked  func()      // a panic was contained; may be nil
 
 	greeting, helo, ehlo, ehloTLS string
+	quota                         int64 // octets of content that a window needs
 	drain                         int64 // octets of refused content that are read before giving up
 }
 
@@ -57,6 +58,8 @@ func (s *Settings) Prepare() *Settings {
 	if s.Counters == nil {
 		s.Counters = new(Counters)
 	}
+	// A sixteenth less, because a deadline may come a little early.
+	s.quota = int64(float64(s.MinContentRate) * s.ContentWindow.Seconds() * 15 / 16)
 	s.drain = 64 << 20
 	if s.MaxMessageSize > 0 {
 		s.drain = s.MaxMessageSize + 1<<20

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"tacet/relay"
+)
+
+// Config is the whole configuration, complete: each field has its default
+// or what the file says. Its keys are the rows of config_keys.go.
+type Config struct {
+	Hostname   string
+	DataDir    string
+	Postmaster string
+	Listeners  []Listener
+	TLS        CertificateConfig
+	Auth       AuthConfig
+	Relay      RelayConfig
+	Delivery   DeliveryConfig
+	DNS        DNSConfig
+	Queue      QueueConfig
+	Limits     LimitsConfig
+	Log        LogConfig
+	Metrics    MetricsConfig
+
+	source source
+}
+
+// Listener is one [[listener]].
+type Listener struct {
+	Address string
+	Kind    ListenerKind
+	TLS     ListenerTLS
+}
+
+// ListenerKind tells who a listener is for.
+type ListenerKind int
+
+// The kinds of listeners.
+const (
+	KindSubmission ListenerKind = iota // AUTH needed
+	KindMX                             // for our relay domains only
+)
+
+// ListenerTLS tells how TLS comes to a listener's sessions.
+type ListenerTLS int
+
+// How TLS comes.
+const (
+	ListenerSTARTTLS ListenerTLS = iota
+	ListenerImplicit
+	ListenerNoTLS
+)
+
+// CertificateConfig is [tls].
+type CertificateConfig struct{ Cert, Key string }
+
+// AuthConfig is [auth].
+type AuthConfig struct{ UsersFile string }
+
+// RelayConfig is [relay].
+type RelayConfig struct {
+	TrustedNetworks []netip.Prefix
+	Domains         []string
+	MaxMessageSize  Size
+	MaxRecipients   int
+}
+
+// DeliveryConfig is [delivery] with its timeouts and routes.
+type DeliveryConfig struct {
+	Smarthost
+	Concurrency          int
+	DenySpecialAddresses bool
+	Timeouts             TimeoutsConfig
+	Routes               []RouteConfig
+}
+
+// Smarthost is a configured next hop and how it is spoken to. An empty
+// NextHop stands for the MX of the recipient's domain.
+type Smarthost struct {
+	NextHop          string
+	TLS              relay.TLSPolicy
+	AuthUser         string
+	AuthPasswordFile string
+}
+
+// TimeoutsConfig is [delivery.timeouts] (RFC 5321 §4.5.3.2).
+type TimeoutsConfig struct {
+	Connect, Greeting, Command, DataStart, DataBlock, DataEnd time.Duration
+}
+
+// RouteConfig is one [[delivery.route]].
+type RouteConfig struct {
+	Domain string
+	Smarthost
+}
+
+// DNSConfig is [dns].
+type DNSConfig struct{ Resolvers []netip.AddrPort }
+
+// QueueConfig is [queue].
+type QueueConfig struct {
+	Retry        []time.Duration
+	Lifetime     time.Duration
+	DelayWarning time.Duration
+}
+
+// LimitsConfig is [limits].
+type LimitsConfig struct {
+	Connections          int
+	ConnectionsPerClient int
+	CommandTimeout       time.Duration
+	MinContentRate       Rate
+}
+
+// LogConfig is [log].
+type LogConfig struct {
+	Dir       string
+	Retention time.Duration
+}
+
+// MetricsConfig is [metrics].
+type MetricsConfig struct{ Address string }
+
+// maxRetention is how long the relay log may be kept at most.
+const maxRetention = 365 * 24 * time.Hour
+
+// DefaultConfig is what an empty file says. It is the strictest: one
+// submission listener on loopback, no one relays without AUTH, nothing is
+// delivered into special address ranges.
+func DefaultConfig() *Config {
+	return &Config{
+		DataDir:   "/var/lib/tacet",
+		Listeners: nil, // completed after reading: one of newListener
+		Auth:      AuthConfig{UsersFile: "/etc/tacet/users"},
+		Relay:     RelayConfig{MaxMessageSize: 50_000_000, MaxRecipients: 1000},
+		Delivery: DeliveryConfig{
+			Concurrency:          20,
+			DenySpecialAddresses: true,
+			Timeouts: TimeoutsConfig{
+				Connect: 30 * time.Second, Greeting: 5 * time.Minute, Command: 5 * time.Minute,
+				DataStart: 2 * time.Minute, DataBlock: 3 * time.Minute, DataEnd: 10 * time.Minute,
+			},
+		},
+		Queue: QueueConfig{
+			Retry:        []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, time.Hour},
+			Lifetime:     5 * 24 * time.Hour,
+			DelayWarning: 4 * time.Hour,
+		},
+		Limits: LimitsConfig{Connections: 10000, ConnectionsPerClient: 50, CommandTimeout: 5 * time.Minute, MinContentRate: 500},
+		Log:    LogConfig{Retention: maxRetention},
+	}
+}
+
+// newListener is what a [[listener]] without keys says.
+func newListener() Listener { return Listener{Address: "127.0.0.1:2587"} }
+
+// LoadConfig reads the file. The error joins all faults of it, each with
+// file, line, what was found and what is allowed.
+func LoadConfig(path string) (*Config, error) {
+	content, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no config at %s: name yours with --config, or begin with an empty file, which has every default", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("the config %s may not be read by this user: run the command as root or as the relay's user", path)
+	case err != nil:
+		return nil, fmt.Errorf("reading the config: %w", err)
+	}
+	return ParseConfig(path, content)
+}
+
+// ParseConfig reads the content of the file path, completes and validates it.
+func ParseConfig(path string, content []byte) (*Config, error) {
+	c := DefaultConfig()
+	faults, err := c.decode(path, content)
+	if err != nil {
+		return nil, err
+	}
+	c.complete()
+	c.validate(&faults)
+	if len(faults.all) > 0 {
+		return nil, faults.joined()
+	}
+	return c, nil
+}
+
+// complete fills what depends on the machine or on other keys.
+func (c *Config) complete() {
+	if c.Hostname == "" {
+		c.Hostname = "localhost"
+		if name, err := os.Hostname(); err == nil && hostname(name) == nil {
+			c.Hostname = strings.ToLower(name)
+		}
+	}
+	c.Postmaster = cmp.Or(c.Postmaster, "postmaster@"+c.Hostname)
+	if len(c.Listeners) == 0 {
+		c.Listeners = []Listener{newListener()}
+	}
+	folder := filepath.Dir(c.source.path)
+	for _, p := range []*string{&c.DataDir, &c.TLS.Cert, &c.TLS.Key, &c.Auth.UsersFile, &c.Log.Dir, &c.Delivery.AuthPasswordFile} {
+		absolute(folder, p)
+	}
+	for i := range c.Delivery.Routes {
+		absolute(folder, &c.Delivery.Routes[i].AuthPasswordFile)
+	}
+	if c.Log.Dir == "" {
+		c.Log.Dir = filepath.Join(c.DataDir, "log")
+	}
+}
+
+// absolute resolves a relative path against the folder of the config file, so that
+// it means the same wherever the command is run.
+func absolute(folder string, path *string) {
+	if *path == "" || filepath.IsAbs(*path) {
+		return
+	}
+	joined := filepath.Join(folder, *path)
+	if abs, err := filepath.Abs(joined); err == nil {
+		joined = abs
+	}
+	*path = joined
+}
+
+// The parts of data_dir.
+func (c *Config) queueDir() string      { return filepath.Join(c.DataDir, "queue") }
+func (c *Config) keyDir() string        { return filepath.Join(c.DataDir, "keys") }
+func (c *Config) controlSocket() string { return filepath.Join(c.DataDir, "control.sock") }
+
+// hasKind tells whether a listener of the kind is configured.
+func (c *Config) hasKind(kind ListenerKind) bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.Kind == kind })
+}
+
+// needsCertificate tells whether a listener speaks TLS.
+func (c *Config) needsCertificate() bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.TLS != ListenerNoTLS })
+}

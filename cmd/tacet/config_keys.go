@@ -1,0 +1,114 @@
+package main
+
+import (
+	"time"
+
+	"tacet/relay"
+)
+
+// key is one row of the config's contract: its name below its section, where
+// its value goes, and what it means.
+type key struct {
+	name  string
+	value value
+	help  string
+}
+
+// section is one table of the file. The sections stand in the order of the manual.
+type section struct {
+	name string // "" is the top of the file
+	keys []key
+}
+
+// The tables that may occur many times, and what they are called.
+const (
+	listenerTables = "listener"
+	routeTables    = "delivery.route"
+)
+
+const day = 24 * time.Hour
+
+// sections binds every key that occurs once to its field of c.
+func (c *Config) sections() []section {
+	t := &c.Delivery.Timeouts
+	wait := func(p *time.Duration) value { return durationValue{p, time.Second, time.Hour} }
+	return []section{
+		{"", []key{
+			{"hostname", textValue{&c.Hostname, hostname}, "the relay's name in greetings, EHLO and trace fields. Default: the machine's name"},
+			{"data_dir", textValue{&c.DataDir, filename}, "holds queue/, keys/ (in no backup), log/ and control.sock. Relative paths start at this file's folder"},
+			{"postmaster", textValue{&c.Postmaster, mailbox}, "where mail to the bare <Postmaster> goes, and whom delivery reports name. Default: postmaster@ the hostname"},
+		}},
+		{"tls", []key{
+			{"cert", textValue{&c.TLS.Cert, filename}, "certificate chain, PEM. Absent: a self-signed one is made in data_dir, with a warning"},
+			{"key", textValue{&c.TLS.Key, filename}, "its private key, PEM, mode 0600"},
+		}},
+		{"auth", []key{
+			{"users_file", textValue{&c.Auth.UsersFile, filename}, "who may submit; made by `tacet user add`"},
+		}},
+		{"relay", []key{
+			{"trusted_networks", prefixesValue{&c.Relay.TrustedNetworks}, "may relay without AUTH and without TLS"},
+			{"domains", domainsValue{&c.Relay.Domains}, "relay domains of an mx listener"},
+			{"max_message_size", sizeValue{&c.Relay.MaxMessageSize, 64_000, 1_000_000_000}, "largest message, as the SIZE extension tells clients"},
+			{"max_recipients", numberValue{&c.Relay.MaxRecipients, 100, 50_000}, "of one message; a standard relay takes at least 100 (RFC 5321 §4.5.3.1.8)"},
+		}},
+		{"delivery", append(c.Delivery.Smarthost.keys(), []key{
+			{"concurrency", numberValue{&c.Delivery.Concurrency, 1, 1000}, "connections per next hop"},
+			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
+		}...)},
+		{"delivery.timeouts", []key{
+			{"connect", wait(&t.Connect), "to reach a host (RFC 5321 §4.5.3.2 for all of these)"},
+			{"greeting", wait(&t.Greeting), "for the 220"},
+			{"command", wait(&t.Command), "for the reply to EHLO, STARTTLS, AUTH, MAIL and RCPT"},
+			{"data_start", wait(&t.DataStart), "for the 354"},
+			{"data_block", wait(&t.DataBlock), "for each piece of content to be taken"},
+			{"data_end", wait(&t.DataEnd), "for the reply to the final dot"},
+		}},
+		{"dns", []key{
+			{"resolvers", resolversValue{&c.DNS.Resolvers}, "addresses of resolvers; empty: those of /etc/resolv.conf"},
+		}},
+		{"queue", []key{
+			{"retry", durationsValue{&c.Queue.Retry, 10 * time.Second, 7 * day}, "waits after the first, second … attempt; the last repeats"},
+			{"lifetime", durationValue{&c.Queue.Lifetime, time.Minute, 30 * day}, "after it a message expires and its sender gets a report"},
+			{"delay_warning", durationValue{&c.Queue.DelayWarning, 0, 30 * day}, "after it the sender is told once that the message is late; \"0s\": never"},
+		}},
+		{"limits", []key{
+			{"connections", numberValue{&c.Limits.Connections, 1, 1_000_000}, "sessions at a time"},
+			{"connections_per_client", numberValue{&c.Limits.ConnectionsPerClient, 0, 1_000_000}, "of one client address; 0: no limit of its own"},
+			{"command_timeout", durationValue{&c.Limits.CommandTimeout, 10 * time.Second, time.Hour}, "how long a client may be silent between commands"},
+			{"min_content_rate", rateValue{&c.Limits.MinContentRate, 1, 1_000_000}, "below it, on average, a client is cut off while it sends content"},
+		}},
+		{"log", []key{
+			{"dir", textValue{&c.Log.Dir, filename}, "of the relay log and the audit log. Default: log/ in data_dir"},
+			{"retention", durationValue{&c.Log.Retention, day, maxRetention}, "how long the relay log is kept; more than 365d is refused"},
+		}},
+		{"metrics", []key{
+			{"address", textValue{&c.Metrics.Address, loopbackAddress}, "loopback address for Prometheus, such as \"127.0.0.1:9587\". Empty: on the control socket only"},
+		}},
+	}
+}
+
+// keys are those of one [[listener]].
+func (l *Listener) keys() []key {
+	return []key{
+		{"address", textValue{&l.Address, listenAddress}, "IP address and port; a socket of systemd's for the same address is taken over"},
+		{"kind", enumValue[ListenerKind]{&l.Kind, []string{"submission", "mx"}}, "submission: AUTH needed; mx: for our relay domains only"},
+		{"tls", enumValue[ListenerTLS]{&l.TLS, []string{"starttls", "implicit", "none"}}, "starttls: the client asks for it; implicit: from the first octet; none: never, and so no AUTH"},
+	}
+}
+
+// keys are those of one [[delivery.route]].
+func (r *RouteConfig) keys() []key {
+	return append([]key{
+		{"domain", textValue{&r.Domain, routeDomain}, "recipient domain; \".example.net\" stands for its subdomains, \"*\" for all. First match wins"},
+	}, r.Smarthost.keys()...)
+}
+
+// keys are what [delivery] and a route have in common.
+func (s *Smarthost) keys() []key {
+	return []key{
+		{"next_hop", textValue{&s.NextHop, nextHop}, "\"smarthost.example:587\" (its MX, or else its addresses) or \"[127.0.0.1]:2626\" (that very host); empty: the MX of the recipient's domain"},
+		{"tls", enumValue[relay.TLSPolicy]{&s.TLS, []string{"opportunistic", "require", "verify", "none"}}, "opportunistic: when offered; require: any certificate; verify: a valid one; none: never"},
+		{"auth_user", textValue{&s.AuthUser, anyText}, "user name at the next hop"},
+		{"auth_password_file", textValue{&s.AuthPasswordFile, filename}, "file with the password at the next hop, its first line, mode 0600"},
+	}
+}

@@ -1,0 +1,353 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tacet/logging"
+	"tacet/queue"
+	"tacet/queue/pebblestore"
+	"tacet/relay"
+	"tacet/relay/auth"
+	"tacet/relay/inbound"
+	"tacet/relay/outbound"
+)
+
+// deps is what a daemon needs from outside its config.
+type deps struct {
+	ops       *logging.Operations // nil: it says nothing of itself
+	inherited []net.Listener      // opened by systemd
+}
+
+// daemon is a running relay: all parts, put together. The parts are made in
+// the order of the fields and ended in reverse.
+type daemon struct {
+	config *Config // guarded by mu
+	ops    *logging.Operations
+
+	routes  routes
+	store   *pebblestore.Store
+	journal *logging.Log
+	admins  *logging.Audit
+	client  *outbound.Client
+	relay   *relay.Relay
+	users   *auth.Users
+	certs   certificates
+	server  *inbound.Server
+	ports   []port
+
+	mu      sync.Mutex // one reload at a time
+	kick    atomic.Pointer[relay.Relay]
+	failed  chan error // gets one error when the relay cannot go on
+	endRun  context.CancelFunc
+	tasks   sync.WaitGroup // everything that runs until stop
+	running sync.WaitGroup // relay.Run alone
+	undo    []func() error // what ends the parts, in the order they were made
+}
+
+// port is one listener as it was opened.
+type port struct {
+	net.Listener
+	kind inbound.Listener
+}
+
+// startDaemon starts the relay that config describes. When it returns, the
+// listeners take connections. ctx bounds the start alone: end the daemon with stop.
+func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err error) {
+	d := &daemon{config: config, ops: with.ops, failed: make(chan error, 1)}
+	d.certs.ops = with.ops
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.unwind())
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		d.openStore, d.openJournal, d.assemble, d.openUsers, d.loadCertificate,
+		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
+		d.openControl, d.openMetrics,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d.run()
+	d.ops.Log(logging.OpReady)
+	return d, nil
+}
+
+// made notes how a part that was just made is ended.
+func (d *daemon) made(end func() error) { d.undo = append(d.undo, end) }
+
+// unwind ends the parts that were made, the newest first.
+func (d *daemon) unwind() error {
+	var faults []error
+	for len(d.undo) > 0 {
+		last := len(d.undo) - 1
+		faults = append(faults, d.undo[last]())
+		d.undo = d.undo[:last]
+	}
+	return errors.Join(faults...)
+}
+
+// openStore opens the queue, and with it takes the lock that keeps a second
+// daemon out.
+func (d *daemon) openStore(context.Context) error {
+	if err := makeFolder("data_dir", d.config.DataDir); err != nil {
+		return err
+	}
+	router, err := d.config.router()
+	if err != nil {
+		return err
+	}
+	d.routes.use(router)
+	d.store, err = openStore(d.config, d.routes.Destination, func(o *pebblestore.Options) {
+		o.Events = d.storeEvent
+		o.Wake = func() {
+			if r := d.kick.Load(); r != nil {
+				r.Kick()
+			}
+		}
+		o.Fatal = func() { d.fail(errors.New("the queue's disk does not take writes; what was accepted is on it")) }
+	})
+	if err != nil {
+		return err
+	}
+	d.ops.Log(logging.OpStoreOpened)
+	d.made(d.store.Close)
+	return nil
+}
+
+// openStore opens the queue of a config.
+func openStore(config *Config, destination func(queue.ForwardPath) queue.Destination, more func(*pebblestore.Options)) (*pebblestore.Store, error) {
+	options := pebblestore.Options{Dir: config.queueDir(), KeyDir: config.keyDir(), Destination: destination}
+	if more != nil {
+		more(&options)
+	}
+	store, err := pebblestore.Open(options)
+	if errors.Is(err, queue.ErrLocked) {
+		return nil, fmt.Errorf("another tacet runs on %s: end it first, or use another data_dir: %w", config.DataDir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the queue in %s: %w", config.DataDir, err)
+	}
+	return store, nil
+}
+
+// storeEvent tells the operator of the queue's trouble.
+func (d *daemon) storeEvent(e pebblestore.Event) {
+	switch e.Kind {
+	case pebblestore.EventDiskFull:
+		d.ops.Log(logging.OpDiskFull)
+	case pebblestore.EventDiskRoom:
+		d.ops.Log(logging.OpDiskOK)
+	case pebblestore.EventDamaged:
+		d.ops.Log(logging.OpMessageDamaged)
+	case pebblestore.EventFailed:
+		d.ops.Log(logging.OpStoreFailed, logging.Err(e.Err))
+	default:
+		d.ops.Log(logging.OpTaskFailed, logging.Err(e.Err))
+	}
+}
+
+// fail reports that the relay cannot go on. The first reason counts.
+func (d *daemon) fail(err error) {
+	select {
+	case d.failed <- err:
+	default:
+	}
+}
+
+// makeFolder makes a folder that the relay's group may read, whatever the umask.
+// One that is there keeps its mode.
+func makeFolder(name, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		return fmt.Errorf("making %s: %w", name, err)
+	}
+	if err := os.Chmod(path, 0o750); err != nil {
+		return fmt.Errorf("making %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *daemon) openJournal(context.Context) error {
+	if err := makeFolder("log.dir", d.config.Log.Dir); err != nil {
+		return err
+	}
+	log, err := openJournal(d.config, d.ops)
+	if err != nil {
+		return err
+	}
+	d.journal, d.admins = log, logging.NewAudit(d.config.Log.Dir)
+	d.made(log.Close)
+	return nil
+}
+
+func openJournal(config *Config, ops *logging.Operations) (*logging.Log, error) {
+	log, err := logging.Open(logging.Options{Dir: config.Log.Dir, Retention: config.Log.Retention, Operations: ops})
+	if err != nil {
+		return nil, fmt.Errorf("opening the log in %s: %w", config.Log.Dir, err)
+	}
+	return log, nil
+}
+
+// journal is the relay log in the words of the core.
+type journal struct{ *logging.Log }
+
+// Ready implements relay.Journal.
+func (j journal) Ready() error { return j.Err() }
+
+// assemble puts the core together with those who deliver for it.
+func (d *daemon) assemble(context.Context) error {
+	d.client = outbound.New(d.config.outbound(), &d.routes)
+	d.made(func() error { d.client.Close(); return nil })
+	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.client, journal{d.journal})
+	d.kick.Store(d.relay)
+	return nil
+}
+
+func (d *daemon) openUsers(context.Context) error {
+	users, err := auth.Open(d.config.Auth.UsersFile)
+	if err != nil {
+		return err
+	}
+	d.users = users
+	d.ops.Log(logging.OpUsersLoaded, logging.Count(users.Len()))
+	return nil
+}
+
+func (d *daemon) loadCertificate(context.Context) error {
+	if !d.config.needsCertificate() {
+		return nil
+	}
+	return d.certs.reload(d.config)
+}
+
+// listen opens every listener, or takes it over from systemd.
+func (d *daemon) listen(ctx context.Context, inherited []net.Listener) error {
+	d.server = inbound.New(d.config.inbound(d))
+	for _, l := range d.config.Listeners {
+		listener := takeOver(inherited, l.Address)
+		if listener == nil {
+			var err error
+			if listener, err = inbound.Listen(ctx, l.Address); err != nil {
+				d.ops.Log(logging.OpListenerFailed, logging.Err(err))
+				return fmt.Errorf("listening at %s: %w", l.Address, err)
+			}
+		}
+		d.made(func() error { return ignoreClosed(listener.Close()) })
+		d.ports = append(d.ports, port{listener, l.inbound()})
+		d.ops.Log(logging.OpListenerUp, logging.Listener(addrPort(listener.Addr())))
+	}
+	return nil
+}
+
+// takeOver finds the inherited socket of an address, nil if there is none.
+func takeOver(inherited []net.Listener, address string) net.Listener {
+	host, number, _ := cutPort(address)
+	want, _ := netip.ParseAddr(host)
+	for _, l := range inherited {
+		got := addrPort(l.Addr())
+		all := got.Addr().IsUnspecified() && (host == "" || want.IsUnspecified())
+		if got.Port() == number && (all || got.Addr() == want) {
+			return l
+		}
+	}
+	return nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		at := tcp.AddrPort()
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return netip.AddrPort{}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// address is where the i-th listener of the config listens.
+func (d *daemon) address(i int) netip.AddrPort { return addrPort(d.ports[i].Addr()) }
+
+// run sets everything going.
+func (d *daemon) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.endRun = cancel
+	d.running.Go(func() { d.relay.Run(ctx) })
+	d.tasks.Go(func() { d.daily(ctx) })
+	for _, p := range d.ports {
+		d.tasks.Go(func() {
+			if err := d.server.Serve(p.Listener, p.kind); err != nil {
+				d.ops.Log(logging.OpListenerFailed, logging.Listener(addrPort(p.Addr())), logging.Err(err))
+				d.fail(fmt.Errorf("the listener at %s failed: %w", p.Addr(), err))
+			}
+		})
+	}
+}
+
+// daily looks at the certificate's end, and renews a self-signed one.
+func (d *daemon) daily(ctx context.Context) {
+	tick := time.NewTicker(day)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			d.mu.Lock()
+			if err := d.loadCertificate(ctx); err != nil {
+				d.ops.Log(logging.OpTaskFailed, logging.Err(err))
+			}
+			d.mu.Unlock()
+		}
+	}
+}
+
+// stop ends the relay in order: no new connections, idle clients are told
+// 421, what is under way is finished until ctx ends, and then cut off. What is
+// queued stays queued.
+func (d *daemon) stop(ctx context.Context) error {
+	d.ops.Log(logging.OpShutdownBegun)
+	err := d.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		d.ops.Log(logging.OpShutdownForced)
+		err = nil // nothing is lost by it: the client keeps what was not answered
+	}
+	d.endRun()
+	finished := make(chan struct{})
+	go func() {
+		d.running.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		d.client.Close() // ends what still waits for a next hop
+		<-finished
+	}
+	err = errors.Join(err, d.unwind())
+	d.tasks.Wait()
+	d.ops.Log(logging.OpShutdownDone)
+	return err
+}
+
+// stopNow ends the relay without waiting for anyone.
+func (d *daemon) stopNow() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return d.stop(ctx)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"tacet/logging"
+	"tacet/queue"
+)
+
+// openControl answers the command line on the control socket.
+func (d *daemon) openControl(context.Context) error {
+	c := &control{
+		queue: d.store, actions: d.relay,
+		health: d.health, metrics: d.metricsHandler(),
+		reload:      func(context.Context) ([]string, error) { return d.reload() },
+		reloadUsers: d.reloadUsers,
+		audit:       d.audit,
+		log:         logging.Withheld(d.ops),
+	}
+	l, err := listenControl(d.config.controlSocket())
+	if err != nil {
+		return err
+	}
+	d.serveHTTP(c.server(), l, logging.OpControlFailed)
+	d.ops.Log(logging.OpControlUp)
+	return nil
+}
+
+// openMetrics answers Prometheus on a loopback address, if one is configured.
+func (d *daemon) openMetrics(ctx context.Context) error {
+	address := d.config.Metrics.Address
+	if address == "" {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening at metrics.address %s: %w", address, err)
+	}
+	c := &control{health: d.health}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", d.metricsHandler())
+	mux.HandleFunc("GET /health", c.answerHealth)
+	d.serveHTTP(&http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: logging.Withheld(d.ops),
+	}, l, logging.OpTaskFailed)
+	d.ops.Log(logging.OpMetricsUp, logging.Listener(addrPort(l.Addr())))
+	return nil
+}
+
+func (d *daemon) serveHTTP(s *http.Server, l net.Listener, failure logging.Op) {
+	d.tasks.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.ops.Log(failure, logging.Err(err))
+		}
+	})
+	d.made(s.Close)
+}
+
+// health looks at everything without which mail does not flow. Its words are
+// a closed list.
+func (d *daemon) health() health {
+	h := health{Faults: []string{}}
+	fault := func(name string, bad bool) {
+		if bad {
+			h.Faults = append(h.Faults, name)
+		}
+	}
+	err := d.store.Ready()
+	fault("disk_full", errors.Is(err, queue.ErrFull))
+	fault("queue_unwritable", err != nil && !errors.Is(err, queue.ErrFull))
+	fault("log_unwritable", d.journal.Err() != nil)
+	if pair := d.certs.current.Load(); pair != nil {
+		fault("certificate_expired", time.Now().After(pair.Leaf.NotAfter))
+	}
+	fault("listener_failed", len(d.failed) > 0)
+	h.OK = len(h.Faults) == 0
+	return h
+}
+
+// reload reads config, certificates, users and passwords again, and puts into
+// effect what can change while the relay runs. On an error nothing has
+// changed. restart names the keys that have changed and wait for a restart.
+func (d *daemon) reload() (restart []string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer func() {
+		if err != nil {
+			d.ops.Log(logging.OpReloadFailed)
+		}
+	}()
+	next, err := LoadConfig(d.config.source.path)
+	if err != nil {
+		return nil, err
+	}
+	restart = d.config.keepFixed(next)
+	router, err := next.router()
+	if err != nil {
+		return nil, err
+	}
+	if next.needsCertificate() {
+		if err := d.certs.reload(next); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.reloadUsers(); err != nil {
+		return nil, err
+	}
+	d.config = next
+	d.routes.use(router)
+	d.client.CloseIdle()
+	d.relay.Reload(next.core())
+	d.server.SetLimits(next.limits())
+	if err := d.store.Reroute(context.Background(), d.routes.Destination); err != nil {
+		return restart, fmt.Errorf("sorting the queue by the new routes: %w", err)
+	}
+	d.relay.Kick()
+	d.ops.Log(logging.OpReloadDone)
+	return restart, nil
+}
+
+func (d *daemon) reloadUsers() error {
+	if err := d.users.Reload(); err != nil {
+		return err
+	}
+	d.ops.Log(logging.OpUsersLoaded, logging.Count(d.users.Len()))
+	return nil
+}
+
+// audit records an admin's action.
+func (d *daemon) audit(act logging.Action) error {
+	err := d.admins.Write(act)
+	if err != nil {
+		d.ops.Log(logging.OpAuditFailed, logging.Err(err))
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/net/idna"
+
+	"tacet/logging"
+	"tacet/queue"
+	"tacet/relay"
+	"tacet/relay/auth"
+	"tacet/relay/inbound"
+	"tacet/relay/outbound"
+	"tacet/relay/route"
+)
+
+// The config in the words of each part.
+
+// routes is the router in use. A reload replaces it under those who ask it.
+type routes struct{ current atomic.Pointer[route.Router] }
+
+func (r *routes) use(router *route.Router) { r.current.Store(router) }
+
+// Destination implements relay.Router.
+func (r *routes) Destination(to queue.ForwardPath) queue.Destination {
+	return r.current.Load().Destination(to)
+}
+
+// Route implements outbound.Resolver.
+func (r *routes) Route(ctx context.Context, d queue.Destination) (*relay.Route, error) {
+	return r.current.Load().Route(ctx, d)
+}
+
+func (c *Config) router() (*route.Router, error) {
+	hop, login, err := c.Delivery.Smarthost.route()
+	if err != nil {
+		return nil, err
+	}
+	config := route.Config{
+		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
+		NextHop: hop, Auth: login, TLS: c.Delivery.TLS,
+		DenySpecial: c.Delivery.DenySpecialAddresses,
+	}
+	for _, l := range c.Listeners {
+		host, number, _ := cutPort(l.Address)
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			addr = netip.IPv6Unspecified()
+		}
+		config.Listeners = append(config.Listeners, netip.AddrPortFrom(addr, number))
+	}
+	for _, r := range c.Delivery.Routes {
+		domains, err := route.ParsePattern(r.Domain)
+		if err != nil {
+			return nil, fmt.Errorf("the route of %s: %w", r.Domain, err)
+		}
+		hop, login, err := r.Smarthost.route()
+		if err != nil {
+			return nil, err
+		}
+		config.Rules = append(config.Rules, route.Rule{Domains: domains, NextHop: hop, TLS: new(r.TLS), Auth: login})
+	}
+	if len(c.DNS.Resolvers) > 0 {
+		config.Resolver = route.NewStub(route.StubConfig{Servers: c.DNS.Resolvers})
+	}
+	return route.New(config), nil
+}
+
+// route is the next hop and the login there, if there are any.
+func (s Smarthost) route() (route.NextHop, *relay.Login, error) {
+	hop, err := route.ParseNextHop(s.NextHop)
+	if err != nil || s.AuthUser == "" {
+		return hop, nil, err
+	}
+	password, err := readPassword(s.AuthPasswordFile)
+	if err != nil {
+		return hop, nil, err
+	}
+	return hop, &relay.Login{User: s.AuthUser, Password: password}, nil
+}
+
+func (c *Config) outbound() outbound.Config {
+	t := c.Delivery.Timeouts
+	return outbound.Config{
+		Hostname: c.Hostname,
+		Timeouts: outbound.Timeouts{
+			Connect: t.Connect, Greeting: t.Greeting, Command: t.Command,
+			DataStart: t.DataStart, DataBlock: t.DataBlock, DataEnd: t.DataEnd,
+		},
+	}
+}
+
+func (c *Config) core() relay.Config {
+	config := relay.Config{
+		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster),
+		TrustedNetworks: c.Relay.TrustedNetworks,
+		Schedule:        queue.Schedule{Retry: c.Queue.Retry, Lifetime: c.Queue.Lifetime, DelayWarning: c.Queue.DelayWarning},
+		Concurrency:     c.Delivery.Concurrency,
+	}
+	for _, domain := range c.Relay.Domains {
+		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
+			domain = strings.ToLower(ascii)
+		}
+		config.RelayDomains = append(config.RelayDomains, domain)
+	}
+	return config
+}
+
+func (c *Config) inbound(d *daemon) inbound.Config {
+	config := inbound.Config{
+		Hostname: c.Hostname, Relay: gate{d.relay, d.users}, Auth: d.users,
+		Events: troubles{d.ops}, Limits: c.limits(),
+	}
+	if c.needsCertificate() {
+		config.TLS = d.certs.config()
+	}
+	return config
+}
+
+func (c *Config) limits() inbound.Limits {
+	return inbound.Limits{
+		MaxMessageSize: int64(c.Relay.MaxMessageSize), MaxRecipients: c.Relay.MaxRecipients,
+		Connections: c.Limits.Connections, ConnectionsPerClient: c.Limits.ConnectionsPerClient,
+		CommandTimeout: c.Limits.CommandTimeout, MinContentRate: int64(c.Limits.MinContentRate),
+	}
+}
+
+func (l Listener) inbound() inbound.Listener {
+	var to inbound.Listener
+	switch l.Kind {
+	case KindSubmission:
+		to.Kind = inbound.Submission
+	case KindMX:
+		to.Kind = inbound.MX
+	}
+	switch l.TLS {
+	case ListenerSTARTTLS:
+		to.TLS = inbound.StartTLS
+	case ListenerImplicit:
+		to.TLS = inbound.ImplicitTLS
+	case ListenerNoTLS:
+		to.TLS = inbound.NoTLS
+	}
+	return to
+}
+
+// gate is the relay as a session meets it: a user who was removed since the
+// login starts no further message.
+type gate struct {
+	*relay.Relay
+	users *auth.Users
+}
+
+// AdmitSender implements inbound.Relay.
+func (g gate) AdmitSender(mx bool, o *queue.Origin, from queue.ReversePath) error {
+	if o.User != "" && !g.users.Exists(o.User) {
+		return &relay.Rejection{Code: 530, Enhanced: queue.Enhanced{5, 7, 0}, Class: relay.ClassAuth, Close: true,
+			Text: "Authentication required: this login is no longer valid"}
+	}
+	return g.Relay.AdmitSender(mx, o, from)
+}
+
+// troubles tells the operator of the listeners' trouble.
+type troubles struct{ ops *logging.Operations }
+
+// Trouble implements inbound.Events.
+func (t troubles) Trouble(what inbound.Trouble) {
+	switch what {
+	case inbound.TroubleAccept:
+		t.ops.Log(logging.OpConnectionsFull)
+	case inbound.TroublePanic:
+		t.ops.Log(logging.OpPanicContained)
+	default:
+		t.ops.Log(logging.OpLibraryMessage)
+	}
+}

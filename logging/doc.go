@@ -1,0 +1,23 @@
+// Package logging is all that the relay ever says about itself: the relay log,
+// operational events, audit records, and the reading back of them.
+//
+// Its one invariant: nothing reaches a sink that is not a field of [Record],
+// an [Op] with its typed parameters, or an [Action]. There is no call that
+// takes free text, an error's text, or a key. What cannot be held by its field
+// is escaped, cut or dropped, and counted.
+//
+// The relay log is one JSON object a line in relay-YYYY-MM-DD.jsonl (UTC). The
+// table in schema.go says which keys there are, in which order, how long, in
+// which events and why; the encoder is tested against it, and the
+// documentation, the JSON Schema and the lnav format are made from it.
+//
+// [Log.Write] encodes a record and hands it to a bounded buffer; one goroutine
+// gathers what has come in and appends it to the day's file. [Log.Err] tells
+// whether the log can be written: a relay whose log cannot be written must not
+// take mail.
+//
+// Texts are made visible: a control, bidi or zero-width character or a byte
+// that is not UTF-8 stands in the log, and in the parsed JSON value, as \x1b,
+// \u202e or \xff in plain characters. A backslash stays a backslash, so this
+// is for eyes and not to be undone.
+package logging

@@ -1,0 +1,339 @@
+package logging
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// The errors that [Log.Err] and [Log.Write] can give, beside those of the
+// file system.
+var (
+	ErrClosed  = errors.New("relay log: closed")
+	ErrBacklog = errors.New("relay log: the disk does not keep up, over half of the buffer is full")
+)
+
+const (
+	defaultBuffer = 8 << 20
+	minBuffer     = 64 << 10
+	gatherFor     = 5 * time.Millisecond // the longest a line waits for company while the disk is well
+	maxRetention  = 365                  // days
+)
+
+// Options say where and for how long the relay log is kept.
+type Options struct {
+	Dir        string        // made with mode 0750 if it is missing
+	Retention  time.Duration // whole days; 0: 365 days, which is also the most
+	Buffer     int           // octets kept in memory while the disk is slow; 0: 8 MiB
+	Operations *Operations   // told of failure and recovery; nil: nobody
+}
+
+// Log is the relay log. Its methods are safe for concurrent use.
+type Log struct {
+	enc    *encoder
+	ops    *Operations
+	limit  int
+	writer writer // of the flushing goroutine alone
+
+	mu       sync.Mutex
+	moved    sync.Cond // taken, flushed, failing or closed changed
+	pending  batch
+	inflight int    // octets taken and not yet written
+	taken    uint64 // octets ever put into pending
+	flushed  uint64 // octets ever written
+	err      error  // why the last write failed; nil after one that did not
+	closing  bool
+
+	wake    chan struct{} // pending is no longer empty
+	urgent  chan struct{} // somebody waits: gather no longer
+	stop    chan struct{} // closed by Close
+	stopped chan struct{} // closed by the flushing goroutine
+	givenUp int           // records, by the flushing goroutine alone
+	lost    error         // set before stopped is closed
+}
+
+// batch is lines that go to disk together: data, and where a day ends in it.
+type batch struct {
+	data []byte
+	days []dayEnd
+}
+
+type dayEnd struct {
+	day day
+	end int
+}
+
+// Open makes the log's directory if need be, repairs the end of today's file,
+// deletes what is past its retention, and takes records from then on.
+// A retention of more than 365 days or less than one is an error.
+func Open(o Options) (*Log, error) {
+	if o.Retention == 0 {
+		o.Retention = maxRetention * 24 * time.Hour
+	}
+	days := int(o.Retention / (24 * time.Hour))
+	switch {
+	case o.Retention > maxRetention*24*time.Hour:
+		return nil, fmt.Errorf("relay log: a retention of %d days is longer than the %d days allowed", days, maxRetention)
+	case days < 1:
+		return nil, errors.New("relay log: a retention must be at least one day")
+	}
+	l := &Log{
+		enc:     newEncoder(),
+		ops:     o.Operations,
+		limit:   max(o.Buffer, minBuffer),
+		writer:  writer{dir: o.Dir, keep: days, ops: o.Operations},
+		wake:    make(chan struct{}, 1),
+		urgent:  make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	if o.Buffer == 0 {
+		l.limit = defaultBuffer
+	}
+	l.moved.L = &l.mu
+	if err := l.writer.open(dayOf(time.Now())); err != nil {
+		return nil, fmt.Errorf("relay log: %w", err)
+	}
+	l.writer.sweep(time.Now())
+	go l.run()
+	return l, nil
+}
+
+// Write takes a record into the log. It blocks only while the buffer is full,
+// and never drops a record: after Close it returns [ErrClosed]. A record is in
+// the file some milliseconds later; to wait for that, call [Log.Flush].
+func (l *Log) Write(r *Record) error {
+	at := r.Time
+	if at.IsZero() {
+		at = time.Now()
+	}
+	buf, err := l.enc.encode(r, at)
+	if err != nil {
+		return fmt.Errorf("relay log: encode: %w", err)
+	}
+	defer buf.Free()
+	size := buf.Len()
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.closing && l.inflight+len(l.pending.data)+size > l.limit {
+		l.moved.Wait()
+	}
+	if l.closing {
+		return ErrClosed
+	}
+	l.pending.add(dayOf(at), buf.Bytes())
+	l.taken += uint64(size)
+	if len(l.pending.data) == size {
+		signal(l.wake)
+	}
+	return nil
+}
+
+func (b *batch) add(d day, lines []byte) {
+	b.data = append(b.data, lines...)
+	if n := len(b.days); n > 0 && b.days[n-1].day == d {
+		b.days[n-1].end = len(b.data)
+		return
+	}
+	b.days = append(b.days, dayEnd{d, len(b.data)})
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Err tells why the log cannot be written now, and nil if it can. While it is
+// not nil, records are kept in memory, writing is tried again and again, and
+// no mail should be taken.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closing:
+		return ErrClosed
+	case l.err != nil:
+		return l.err
+	case l.inflight+len(l.pending.data) > l.limit/2:
+		return ErrBacklog
+	}
+	return nil
+}
+
+// Healthy tells whether the log can be written.
+func (l *Log) Healthy() bool { return l.Err() == nil }
+
+// Stats counts what the log has seen since it was opened.
+type Stats struct {
+	Written  uint64 // octets in files
+	Buffered int    // octets in memory
+	Cut      uint64 // values that were longer than their field
+	Dropped  uint64 // values that their field or event does not allow
+}
+
+// Stats gives the counters.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{
+		Written:  l.flushed,
+		Buffered: l.inflight + len(l.pending.data),
+		Cut:      l.enc.cut.Load(),
+		Dropped:  l.enc.dropped.Load(),
+	}
+}
+
+// Flush waits until all records written before are in their files, so that
+// they survive the end of the process (not of the machine). It ends with an
+// error as soon as writing fails, or with ctx.
+func (l *Log) Flush(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	target := l.taken
+	if l.flushed >= target {
+		return nil
+	}
+	signal(l.urgent)
+	defer context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.moved.Broadcast()
+	})()
+	for l.flushed < target {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if l.err != nil {
+			return l.err
+		}
+		if l.closing {
+			return ErrClosed
+		}
+		l.moved.Wait()
+	}
+	return nil
+}
+
+// Close writes what is still in memory, tries a failed write once more, and
+// ends the log. Its error tells that records were lost.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	already := l.closing
+	l.closing = true
+	l.moved.Broadcast()
+	l.mu.Unlock()
+	if !already {
+		close(l.stop)
+	}
+	<-l.stopped
+	return l.lost
+}
+
+// run writes what is pending, keeps a file for the running day, and deletes
+// old files, until Close.
+func (l *Log) run() {
+	defer close(l.stopped)
+	clock := newClock(l.ops)
+	tick := time.NewTimer(clock.untilTick())
+	defer tick.Stop()
+	var spare batch
+	var last time.Time
+	for {
+		select {
+		case <-l.wake:
+			l.gather(last)
+			spare = l.flush(spare)
+			last = time.Now()
+		case <-tick.C:
+			if hourly := clock.tick(); hourly {
+				l.writer.sweep(time.Now())
+			}
+			l.writer.follow(time.Now())
+			tick.Reset(clock.untilTick())
+		case <-l.stop:
+			l.flush(spare)
+			l.lost = l.writer.close(l.givenUp)
+			return
+		}
+	}
+}
+
+// gather waits for more lines if some were written just now, so that a busy
+// relay does not pay for a write per line.
+func (l *Log) gather(last time.Time) {
+	wait := gatherFor - time.Since(last)
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.urgent:
+	case <-l.stop:
+	}
+}
+
+// flush writes all that is pending, as often as it takes, and gives back the
+// memory of it.
+func (l *Log) flush(spare batch) batch {
+	l.mu.Lock()
+	b := l.pending
+	l.pending = batch{spare.data[:0], spare.days[:0]}
+	l.inflight = len(b.data)
+	l.mu.Unlock()
+	if len(b.data) == 0 {
+		return b
+	}
+	rest, more := b, true
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		before := len(rest.data)
+		var err error
+		rest, err = l.writer.write(rest)
+		l.wrote(before-len(rest.data), err)
+		if err == nil || !more {
+			break
+		}
+		more = l.pause(wait)
+	}
+	l.givenUp += bytes.Count(rest.data, newline)
+	if cap(b.data) > 1<<20 {
+		return batch{}
+	}
+	return b
+}
+
+// wrote takes note of n octets written and of how it went.
+func (l *Log) wrote(n int, err error) {
+	l.mu.Lock()
+	before := l.err
+	l.err = err
+	l.flushed += uint64(n)
+	l.inflight -= n
+	l.moved.Broadcast()
+	l.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		l.ops.Log(OpLogFailed, Err(err))
+	case err == nil && before != nil:
+		l.ops.Log(OpLogRecovered)
+	}
+}
+
+// pause waits before a failed write is tried again, and tells whether to.
+func (l *Log) pause(wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.stop:
+		return false
+	}
+}

@@ -1,0 +1,126 @@
+package logging
+
+import (
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// trustGap is how many days may lie between two days of files for the one to
+// vouch for the clock of the other.
+const trustGap = 7
+
+// sweep deletes the days that are past their retention.
+//
+// A day of records is kept for as many days as the retention has, itself being
+// the first: with 365 days, 1 June is unreadable from 1 June of the next year
+// on. The name alone tells the day.
+//
+// A wrong clock must not delete the log. There is a file for every day the
+// relay was up, an empty one if nothing happened, so the files themselves tell
+// whether the clock can be right: it is believed if another file of the seven
+// days before leads up to today. After a jump of the clock, and likewise after
+// a longer rest of the relay, nothing is deleted until its second day, and a
+// clock that fell behind the newest file deletes nothing either unless days
+// of its own lead up to it.
+func (w *writer) sweep(now time.Time) {
+	if w.root == nil {
+		return
+	}
+	today := dayOf(now)
+	names, err := fs.ReadDir(w.root.FS(), ".")
+	if err != nil {
+		w.ops.Log(OpRetentionFailed, Err(err))
+		return
+	}
+	var days []day
+	audits := false
+	for _, entry := range names {
+		if d, ok := dayOfFile(entry.Name()); ok {
+			days = append(days, d)
+		}
+		if m, ok := monthOfAudit(entry.Name()); ok && due(m, today, maxRetention) {
+			audits = true
+		}
+	}
+	expired := slices.DeleteFunc(slices.Clone(days), func(d day) bool { return !due(d, today, w.keep) })
+	if len(expired) == 0 && !audits {
+		return
+	}
+	if !believable(today, days) {
+		w.ops.Log(OpClockDoubted, Count(len(expired)))
+		return
+	}
+	deleted := 0
+	for _, d := range expired {
+		if err := w.root.Remove(d.file()); err != nil {
+			w.ops.Log(OpRetentionFailed, Err(err))
+			continue
+		}
+		deleted++
+	}
+	deleted += w.sweepAudit(names, today)
+	if deleted > 0 {
+		w.ops.Log(OpRetentionDeleted, Count(deleted))
+	}
+}
+
+// sweepAudit deletes the months of audit records that are past their 365 days.
+func (w *writer) sweepAudit(names []fs.DirEntry, today day) (deleted int) {
+	for _, entry := range names {
+		if m, ok := monthOfAudit(entry.Name()); ok && due(m, today, maxRetention) {
+			if err := w.root.Remove(entry.Name()); err != nil {
+				w.ops.Log(OpRetentionFailed, Err(err))
+				continue
+			}
+			deleted++
+		}
+	}
+	return deleted
+}
+
+// due tells whether records of day d are kept no longer today.
+func due(d, today day, keep int) bool { return int(today)-int(d) >= keep }
+
+// believable tells whether files lead up to today: see [writer.sweep].
+func believable(today day, days []day) bool {
+	return slices.ContainsFunc(days, func(d day) bool { return d < today && today-d <= trustGap })
+}
+
+// clock tells the flushing goroutine when to look after its files, and finds
+// out when the wall clock was set or the machine slept.
+type clock struct {
+	ops   *Operations
+	last  time.Time
+	swept time.Time
+}
+
+func newClock(ops *Operations) *clock {
+	now := time.Now()
+	return &clock{ops: ops, last: now, swept: now}
+}
+
+// clockTolerance is by how much the wall clock may stray from the monotonic
+// one in a minute without being called a jump.
+const clockTolerance = 10 * time.Second
+
+// untilTick is a minute, or the time until midnight if that is less.
+func (c *clock) untilTick() time.Duration {
+	now := time.Now()
+	return min(time.Minute, max(time.Millisecond, (dayOf(now)+1).begin().Sub(now)))
+}
+
+// tick tells whether an hour has passed since it last said so.
+func (c *clock) tick() (hourly bool) {
+	now := time.Now()
+	jump := now.Round(0).Sub(c.last.Round(0)) - now.Sub(c.last) // wall less monotonic
+	if jump.Abs() > clockTolerance {
+		c.ops.Log(OpClockJump, Duration(jump))
+	}
+	c.last = now
+	if now.Sub(c.swept) < time.Hour {
+		return false
+	}
+	c.swept = now
+	return true
+}

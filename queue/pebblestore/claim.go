@@ -1,0 +1,353 @@
+package pebblestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tacet/queue"
+)
+
+// claim is what the store knows of a claim it has given out.
+type claim struct {
+	group uint32
+	entry *entry
+	whole bool // every recipient of the group that is not settled is in it
+}
+
+var errNotClaimed = errors.New("the claim is not given out: it was settled or released")
+
+// Due fills queue.Store.
+func (s *Store) Due(now time.Time) (ready []queue.Destination, next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.ready(now.UnixNano())
+}
+
+// Claim fills queue.Store. A message that turns out damaged is set aside, and
+// the next one is given out instead.
+func (s *Store) Claim(ctx context.Context, d queue.Destination, now time.Time) (*queue.Claim, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		// What cannot be recorded as delivered is not delivered.
+		if err := s.usable(); err != nil {
+			return nil, fmt.Errorf("claim: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("claim: %w", err)
+		}
+		gi := s.index.due(d, now.UnixNano())
+		if gi == 0 {
+			return nil, nil
+		}
+		if c := s.claimGroup(gi, d, now); c != nil {
+			return c, nil
+		}
+	}
+}
+
+// claimGroup claims a group that is due. It returns nil where that was not
+// so in the end; then the group waits elsewhere. s.mu is held, and let go
+// while the disk is read.
+func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue.Claim {
+	x := &s.index
+	mi := x.groups.at(gi).msg
+	m := x.msgs.at(mi)
+	x.pull(gi, posActive)
+	m.active++
+	en, err := s.acquire(mi)
+	if err != nil {
+		m.active--
+		s.setAside(mi, err)
+		return nil
+	}
+	if r := s.routing.Load(); m.flags&(msgHeld|msgDamaged) == 0 && m.routes == r.number {
+		single := m.first == gi && x.groups.at(gi).sibling == 0
+		c := &queue.Claim{Envelope: en.env, Destination: d}
+		whole := true
+		for i := range en.env.Recipients {
+			rc := &en.env.Recipients[i]
+			if rc.State.Settled() || !single && r.destination(rc.Path) != d {
+				continue
+			}
+			if rc.State != queue.Waiting || dueAt(en.env, rc) > now.UnixNano() {
+				whole = false
+				continue
+			}
+			c.Recipients = append(c.Recipients, i)
+		}
+		if len(c.Recipients) > 0 {
+			c.Content = s.content(en)
+			s.claims[c] = claim{group: gi, entry: en, whole: whole}
+			return c
+		}
+	}
+	m.active--
+	x.groups.at(gi).pos = posParked
+	s.regroup(mi, en.env)
+	s.recent.unpin(en)
+	return nil
+}
+
+// acquire finds the message's entry, or reads it from the disk, and pins it.
+// s.mu is held, and let go while the disk is read.
+func (s *Store) acquire(mi uint32) (*entry, error) {
+	for {
+		if en := s.recent.byMsg[mi]; en != nil {
+			en.pins++
+			return en, nil
+		}
+		before := *s.index.msgs.at(mi)
+		s.mu.Unlock()
+		en, err := s.load(before.id, before.key, true)
+		s.mu.Lock()
+		if now, ok := s.index.byID[before.id]; !ok || now != mi {
+			return nil, queue.ErrNotFound
+		}
+		m := s.index.msgs.at(mi)
+		switch {
+		case m.key != before.key || m.rev != before.rev || s.recent.byMsg[mi] != nil:
+			continue // what was read is old
+		case err != nil:
+			return nil, err
+		}
+		en.msg, en.pins = mi, 1
+		s.recent.byMsg[mi] = en
+		return en, nil
+	}
+}
+
+// setAside quarantines a message that cannot be read: it stays in the store
+// and is not delivered. s.mu is held.
+func (s *Store) setAside(mi uint32, cause error) {
+	x := &s.index
+	m := x.msgs.at(mi)
+	if m.flags&msgDamaged != 0 {
+		return
+	}
+	x.setFlag(mi, msgDamaged, true)
+	for gi := m.first; gi != 0; gi = x.groups.at(gi).sibling {
+		if g := x.groups.at(gi); g.pos >= 0 {
+			x.pull(gi, posParked)
+		} else if g.pos == posActive && !s.claimed(gi) {
+			g.pos = posParked
+		}
+	}
+	s.opts.Events(Event{Kind: EventDamaged, ID: m.id, Err: cause})
+}
+
+// claimed tells whether a claim of the group is given out.
+func (s *Store) claimed(gi uint32) bool {
+	for _, cl := range s.claims {
+		if cl.group == gi {
+			return true
+		}
+	}
+	return false
+}
+
+// regroup makes the message's groups anew, but for those under delivery. s.mu is held.
+func (s *Store) regroup(mi uint32, env *queue.Envelope) {
+	x := &s.index
+	m := x.msgs.at(mi)
+	if m.flags&msgDamaged != 0 {
+		return
+	}
+	for gi := m.first; gi != 0; {
+		next := x.groups.at(gi).sibling
+		if x.groups.at(gi).pos != posActive {
+			x.dropGroup(gi)
+		}
+		gi = next
+	}
+	r := s.routing.Load()
+	var skip func(int) bool
+	if m.active > 0 {
+		busy, loading := s.underDelivery(mi)
+		skip = func(i int) bool { return busy[i] || loading[r.destination(env.Recipients[i].Path)] }
+	}
+	for _, t := range appendTargets(nil, r, env, skip) {
+		x.addGroup(mi, t.dest, t.next, t.parked || m.flags&msgHeld != 0)
+	}
+	if m.active == 0 {
+		m.routes = r.number
+	}
+}
+
+// underDelivery lists the recipients of a message that are in a claim, and the
+// destinations for which its claim is on the way: its content is being read.
+func (s *Store) underDelivery(mi uint32) (busy map[int]bool, loading map[queue.Destination]bool) {
+	x := &s.index
+	busy, loading = make(map[int]bool), make(map[queue.Destination]bool)
+	out := make(map[uint32]bool)
+	for c, cl := range s.claims {
+		if x.groups.at(cl.group).msg != mi {
+			continue
+		}
+		out[cl.group] = true
+		for _, i := range c.Recipients {
+			busy[i] = true
+		}
+	}
+	for gi := x.msgs.at(mi).first; gi != 0; gi = x.groups.at(gi).sibling {
+		if g := x.groups.at(gi); g.pos == posActive && !out[gi] {
+			loading[x.dests.at(g.dest).name] = true
+		}
+	}
+	return busy, loading
+}
+
+// Release fills queue.Store.
+func (s *Store) Release(c *queue.Claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cl, ok := s.claims[c]
+	if !ok {
+		return
+	}
+	delete(s.claims, c)
+	g := s.index.groups.at(cl.group)
+	mi := g.msg
+	m := s.index.msgs.at(mi)
+	m.active--
+	g.pos = posParked
+	if m.flags&(msgHeld|msgDamaged) == 0 && m.routes == s.routing.Load().number && cl.whole {
+		s.index.push(cl.group)
+	} else {
+		s.regroup(mi, cl.entry.env)
+	}
+	s.recent.unpin(cl.entry)
+}
+
+// Settle fills queue.Store.
+func (s *Store) Settle(ctx context.Context, c *queue.Claim, st queue.Settlement) error {
+	if err := s.usable(); err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	var report *incoming
+	if st.Report != nil {
+		report = &incoming{env: st.Report.Envelope, head: st.Report.Content}
+		report.env.Size = int64(len(report.head))
+		if report.head == nil {
+			report.head = []byte{}
+		}
+		if err := s.admissible(report.env, report.head); err != nil {
+			return fmt.Errorf("settle: the report: %w", err)
+		}
+		buf := s.buffers.get()
+		defer s.buffers.put(buf)
+		if err := s.prepare(report, buf); err != nil {
+			return fmt.Errorf("settle: the report: %w", err)
+		}
+	}
+	g, err := s.settle(c, st, report)
+	if err == nil && report != nil {
+		err = s.await(g)
+	}
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	return nil
+}
+
+// settle applies the outcomes in memory and to the current group, which it returns.
+func (s *Store) settle(c *queue.Claim, st queue.Settlement, report *incoming) (*bundle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cl, ok := s.claims[c]
+	if !ok {
+		return nil, errNotClaimed
+	}
+	x := &s.index
+	mi := x.groups.at(cl.group).msg
+	m := x.msgs.at(mi)
+	env, changed, err := outcome(cl.entry.env, c, st, m.flags&msgHeld != 0)
+	if err != nil {
+		return nil, err
+	}
+	settled := true
+	for i := range env.Recipients {
+		if !env.Recipients[i].State.Settled() {
+			settled = false
+			break
+		}
+	}
+	g, err := s.write(change{msg: mi, env: env, recipients: changed, settled: settled, entry: cl.entry, report: report})
+	if err != nil {
+		return nil, err
+	}
+	delete(s.claims, c)
+	m.active--
+	if settled {
+		s.forget(mi)
+		return g, nil
+	}
+	m.rev++
+	cl.entry.env = env
+	s.settleGroup(mi, cl, env, c.Recipients)
+	if !s.dueNow(mi) {
+		// Minutes will pass: its content need not wait in memory.
+		s.recent.uncount(cl.entry)
+	}
+	s.recent.unpin(cl.entry)
+	return g, nil
+}
+
+// outcome applies a settlement to an envelope, and returns a new one with
+// the recipients that changed.
+func outcome(env *queue.Envelope, c *queue.Claim, st queue.Settlement, held bool) (*queue.Envelope, []int, error) {
+	next := *env
+	next.Recipients = slices.Clone(env.Recipients)
+	changed := make([]int, 0, len(st.Outcomes))
+	for _, o := range st.Outcomes {
+		if !slices.Contains(c.Recipients, o.Recipient) || slices.Contains(changed, o.Recipient) {
+			return nil, nil, fmt.Errorf("an outcome for recipient %d, which is not in the claim or has one", o.Recipient)
+		}
+		rc := &next.Recipients[o.Recipient]
+		rc.State, rc.Next, rc.Warned, rc.Last = o.State, o.Next, o.Warned, o.Reply
+		rc.Attempts++
+		if held && o.State == queue.Waiting {
+			rc.State = queue.Held
+		}
+		changed = append(changed, o.Recipient)
+	}
+	return &next, changed, nil
+}
+
+// settleGroup finds the group of a settled claim its new place. s.mu is held.
+func (s *Store) settleGroup(mi uint32, cl claim, env *queue.Envelope, recipients []int) {
+	over := cl.whole && s.index.msgs.at(mi).routes == s.routing.Load().number
+	for _, i := range recipients {
+		over = over && env.Recipients[i].State.Settled()
+	}
+	if over {
+		s.index.dropGroup(cl.group)
+		return
+	}
+	s.index.groups.at(cl.group).pos = posParked
+	s.regroup(mi, env)
+}
+
+// dueNow tells whether the message is under delivery or will be at once. s.mu is held.
+func (s *Store) dueNow(mi uint32) bool {
+	x := &s.index
+	now := time.Now().UnixNano()
+	for gi := x.msgs.at(mi).first; gi != 0; gi = x.groups.at(gi).sibling {
+		if g := x.groups.at(gi); g.pos == posActive || g.pos >= 0 && g.next <= now {
+			return true
+		}
+	}
+	return false
+}
+
+// forget takes a message that is settled or deleted out of memory. s.mu is held.
+func (s *Store) forget(mi uint32) {
+	s.recent.remove(mi)
+	s.index.remove(mi)
+	if len(s.index.byID) == 0 {
+		s.keep.poke()
+	}
+}

@@ -1,0 +1,189 @@
+package pebblestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+
+	"tacet/queue"
+)
+
+// The engine's sizes. Most messages are delivered, and so deleted, before the
+// memtable they stand in is full; then neither they nor their deletion are
+// ever written but to the log. Its files are as large as the memtable and are
+// used again, which spares the file system's journal: four of them at most
+// stay on the disk. Of an idle store little is left in memory.
+const (
+	memtableSize   = 8 << 20
+	memtables      = 2
+	blockCacheSize = 4 << 20
+	maxOpenFiles   = 256
+	maxGroupBytes  = 1 << 20 // a batch of half a memtable would be written twice
+
+	writeCategory vfs.DiskWriteCategory = "tacet-queue"
+
+	// Newer ones cannot be read by older releases: raised by a decision, not by an upgrade.
+	formatVersion = pebble.FormatValueSeparation
+)
+
+// Names of records: one letter, then the queue ID. All messages' records are
+// in [firstRecord, endRecord).
+const (
+	prefixContent  = 'c'
+	prefixEnvelope = 'e'
+	prefixState    = 's'
+	firstRecord    = 'c'
+	endRecord      = 't'
+
+	keyRetries = "mretries" // the retry generation, see Store.RetryAll
+	keyFormat  = "mformat"  // one octet: queueFormat
+
+	queueFormat = 1 // of the records' names, and of how they are sealed
+)
+
+// ErrFormat says that a newer release has written the queue.
+var ErrFormat = errors.New("the queue has a format that this release does not know")
+
+func engineOptions(s *Store, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
+	o := &pebble.Options{
+		FS:                          fs,
+		FormatMajorVersion:          formatVersion,
+		Cache:                       cache,
+		MemTableSize:                memtableSize,
+		MemTableStopWritesThreshold: memtables,
+		MaxOpenFiles:                maxOpenFiles,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		LBaseMaxBytes:               32 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+		Logger:                      engineLogger{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: s.backgroundError,
+			TableCreated:    func(pebble.TableCreateInfo) { s.tables.Store(true) },
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					s.backgroundErrors.Store(0)
+				}
+			},
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				s.opts.Events(Event{Kind: EventBackground, Err: info.Details})
+			},
+		},
+	}
+	o.Experimental.L0CompactionConcurrency = 1
+	for i := range o.Levels {
+		// What is sealed does not compress.
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+		o.Levels[i].BlockSize = 16 << 10
+	}
+	return o
+}
+
+// engineLogger keeps the engine silent. Its Fatalf returns, which the engine
+// does not expect; but by then the store takes no more writes and
+// acknowledges nothing, and the process is about to end.
+type engineLogger struct{ s *Store }
+
+func (engineLogger) Infof(string, ...any)  {}
+func (engineLogger) Errorf(string, ...any) {}
+func (l engineLogger) Fatalf(format string, args ...any) {
+	l.s.fail(fmt.Errorf("the engine failed: "+format, args...))
+}
+
+// maxBackgroundErrors in a row mean that what is in memory cannot be written
+// out: the engine would sooner or later stop taking writes without a word.
+const maxBackgroundErrors = 20
+
+func (s *Store) backgroundError(err error) {
+	if isNoSpace(err) {
+		s.space.full()
+	}
+	s.opts.Events(Event{Kind: EventBackground, Err: err})
+	if s.backgroundErrors.Add(1) == maxBackgroundErrors {
+		s.fail(fmt.Errorf("the engine cannot write: %w", err))
+	}
+}
+
+// fail ends the store's life after an error that leaves open what is on the
+// disk: a later success of the same call proves nothing.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure.Store(&err)
+		close(s.failed)
+		s.opts.Events(Event{Kind: EventFailed, Err: err})
+		go s.opts.Fatal()
+	})
+}
+
+// usable is nil while the store takes writes.
+func (s *Store) usable() error {
+	if s.closed.Load() {
+		return fmt.Errorf("%w: it is closed", queue.ErrUnavailable)
+	}
+	return s.failedError()
+}
+
+// failedError says why the store has failed; nil while it has not.
+func (s *Store) failedError() error {
+	if p := s.failure.Load(); p != nil {
+		return fmt.Errorf("%w: %w", queue.ErrUnavailable, *p)
+	}
+	return nil
+}
+
+// Failed is closed when the store has failed, see Options.Fatal.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// diskError gives a failed write the meaning that the sessions answer by.
+func diskError(err error) error {
+	if isNoSpace(err) {
+		return fmt.Errorf("%w: %w", queue.ErrFull, err)
+	}
+	return fmt.Errorf("%w: %w", queue.ErrUnavailable, err)
+}
+
+// makeFolder makes a folder that only we can look into, and its name durable.
+func makeFolder(fs vfs.FS, dir string) error {
+	var made []string
+	for at := dir; ; at = fs.PathDir(at) {
+		if _, err := fs.Stat(at); err == nil || at == fs.PathDir(at) {
+			break
+		}
+		made = append(made, at)
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, at := range made {
+		parent, err := fs.OpenDir(fs.PathDir(at))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownerOnly keeps a file from other users, where there are any.
+func ownerOnly(f vfs.File) error { return setMode(f, 0o600) }
+
+func setMode(f vfs.File, mode fs.FileMode) error {
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		if err := unix.Fchmod(int(fd), uint32(mode)); err != nil {
+			return fmt.Errorf("set a file's mode: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package pebblestore
+
+import (
+	"fmt"
+	"time"
+
+	"tacet/queue"
+)
+
+// Times of the keeper.
+const (
+	scrubDelay = 20 * time.Second // from a settlement to the overwriting of its slot
+	trimDelay  = 2 * time.Second  // from an empty queue to giving its space back
+	keyRetry   = 30 * time.Second // after keys could not be written
+)
+
+// keeper ends epochs, overwrites the slots of settled messages, and gives
+// disk space back once the queue is empty. An idle store wakes it never.
+type keeper struct {
+	kick chan struct{}
+	stop chan struct{}
+	done chan struct{}
+
+	rotateAt, scrubAt, trimAt time.Time // zero: nothing to do
+}
+
+func (k *keeper) init() {
+	k.kick, k.stop, k.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+}
+
+// poke makes the keeper look what there is to do.
+func (k *keeper) poke() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+// keepLoop is the keeper's goroutine. It begins once the queue is read: only
+// then is it known which messages need their keys.
+func (s *Store) keepLoop() {
+	k := &s.keep
+	defer close(k.done)
+	select {
+	case <-s.loaded:
+	case <-k.stop:
+		return
+	}
+	if s.loadErr != nil {
+		return
+	}
+	if len(s.keys.ended()) > 0 {
+		k.rotateAt = time.Now()
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-k.stop:
+			return
+		case <-k.kick:
+		case <-timer.C:
+		}
+		s.keepOnce()
+		if next := k.next(); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// next is the earliest of the times, zero if there is none.
+func (k *keeper) next() (next time.Time) {
+	for _, t := range []time.Time{k.rotateAt, k.scrubAt, k.trimAt} {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	return next
+}
+
+// keepOnce does what is due and plans what has come up.
+func (s *Store) keepOnce() {
+	k := &s.keep
+	now := time.Now()
+	due := func(t *time.Time, needed bool, after time.Duration) bool {
+		switch {
+		case !needed:
+			*t = time.Time{}
+		case t.IsZero():
+			*t = now.Add(after)
+		case !now.Before(*t):
+			*t = time.Time{}
+			return true
+		}
+		return false
+	}
+	if due(&k.rotateAt, s.keys.current.Load().used.Load() || len(s.keys.ended()) > 0, s.opts.Epoch) {
+		if err := s.rotate(); err != nil {
+			s.opts.Events(Event{Kind: EventKeys, Err: err})
+			k.rotateAt = now.Add(keyRetry)
+		}
+	}
+	if due(&k.scrubAt, s.keys.slots.dirty(), scrubDelay) {
+		if err := s.keys.slots.scrub(); err != nil {
+			s.opts.Events(Event{Kind: EventKeys, Err: err})
+			k.scrubAt = now.Add(keyRetry)
+		}
+	}
+	if due(&k.trimAt, s.tables.Load() && s.empty(), trimDelay) {
+		s.tables.Store(false)
+		s.giveBack()
+	}
+}
+
+func (s *Store) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.index.byID) == 0
+}
+
+// rotate begins a new epoch and ends the others: the keys of what is still
+// queued move to slots, and the epochs' keys are destroyed. A crash at any
+// step leaves a message's key in its epoch, in a slot or in both.
+func (s *Store) rotate() error {
+	next, err := s.keys.newEpoch()
+	if err != nil {
+		return err
+	}
+	s.committer.mu.Lock()
+	s.keys.current.Store(next)
+	s.committer.mu.Unlock()
+	return s.endEpochs(s.keys.ended())
+}
+
+func (s *Store) endEpochs(ended []*epoch) error {
+	for _, e := range ended {
+		// What was sealed under the epoch is in the index after this.
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if err := s.moveKeys(e); err != nil {
+			return err
+		}
+		// What was settled meanwhile is deleted for good after this; without
+		// its key it would come back from a crash as damaged.
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if err := s.keys.destroy(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveChunk bounds how many keys are moved at once.
+const moveChunk = 1 << 15
+
+// moveKeys puts the keys of an epoch's survivors into slots.
+func (s *Store) moveKeys(e *epoch) error {
+	for {
+		ids, at := s.survivors(e.ref)
+		slots, err := s.keys.slots.put(ids, e.messageKey)
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		s.mu.Lock()
+		for i, mi := range at {
+			if m := s.index.msgs.at(mi); m.id == ids[i] && m.key == e.ref {
+				m.key = keyRef(slots[i])
+			} else {
+				s.keys.slots.release(slots[i]) // settled meanwhile
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// survivors lists messages whose key is in the epoch, up to moveChunk.
+func (s *Store) survivors(ref keyRef) (ids []queue.ID, at []uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, mi := range s.index.byID {
+		if m := s.index.msgs.at(mi); m.key == ref {
+			ids, at = append(ids, m.id), append(at, mi)
+			if len(ids) == moveChunk {
+				break
+			}
+		}
+	}
+	return ids, at
+}
+
+// giveBack makes the engine give up the space of what was deleted, once
+// nothing is queued. The deletion itself is the committer's: only there is it
+// certain that no message is between the index and the disk.
+func (s *Store) giveBack() {
+	done := make(chan struct{})
+	select {
+	case s.trim <- done:
+		select {
+		case <-done:
+		case <-s.failed:
+			return
+		}
+	case <-s.keep.stop:
+		return
+	}
+	if err := s.db.Flush(); err != nil {
+		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("flush: %w", err)})
+	}
+	s.tables.Store(false)
+}
+
+// trimRecords deletes the range of all records if nothing is queued. The
+// messages that are gathered at the moment are written after it.
+func (s *Store) trimRecords(done chan struct{}) {
+	defer close(done)
+	if s.failedError() != nil || !s.empty() || s.loadErr != nil {
+		return
+	}
+	b := s.db.NewBatch()
+	_ = b.DeleteRange([]byte{firstRecord}, []byte{endRecord}, nil)
+	_ = s.apply(b)
+	_ = b.Close()
+}

@@ -1,0 +1,343 @@
+package pebblestore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"tacet/queue"
+)
+
+// load reads a message: its newest envelope and, if asked for, its content.
+func (s *Store) load(id queue.ID, ref keyRef, content bool) (*entry, error) {
+	aead, err := s.keys.aead(id, ref)
+	if err != nil {
+		return nil, err
+	}
+	key := recordKey(make([]byte, 0, stateKeySize), prefixEnvelope, id)
+	sealed, err := s.get(key)
+	if err != nil {
+		return nil, fmt.Errorf("read an envelope: %w", err)
+	}
+	if len(sealed) < envelopeHeader+tagSize || sealed[0] != sealVersion {
+		return nil, queue.ErrDamaged
+	}
+	nonce := fixedNonce(sealEnvelope)
+	plain, err := aead.Open(nil, nonce[:], sealed[envelopeHeader:], associated(key, sealed[:envelopeHeader]))
+	if err != nil {
+		return nil, queue.ErrDamaged
+	}
+	d := decoder{b: plain}
+	r, ok := d.envelope(id, false)
+	if !ok {
+		return nil, queue.ErrDamaged
+	}
+	en := &entry{env: r.env, fileKey: r.fileKey, aead: aead}
+	s.retried(r.env.Recipients, r.retries)
+	if err := s.loadStates(en); err != nil {
+		return nil, err
+	}
+	if !content {
+		return en, nil
+	}
+	if en.fileKey != nil {
+		if _, err := s.fs.Stat(s.contentPath(id)); err != nil {
+			return nil, fmt.Errorf("find a content file: %w", err)
+		}
+		return en, nil
+	}
+	key[0] = prefixContent
+	if sealed, err = s.get(key); err != nil {
+		return nil, fmt.Errorf("read a content: %w", err)
+	}
+	nonce = fixedNonce(sealContent)
+	if en.head, err = aead.Open(sealed[:0], nonce[:], sealed, key); err != nil || int64(len(en.head)) != en.env.Size {
+		return nil, queue.ErrDamaged
+	}
+	return en, nil
+}
+
+// get reads a copy of one record.
+func (s *Store) get(key []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.Clone(v), closer.Close()
+}
+
+// retried makes due what waited when the operator last asked for everything
+// to be tried, see Store.RetryAll.
+func (s *Store) retried(recipients []queue.Recipient, retries uint64) {
+	if retries >= s.retries.Load() {
+		return
+	}
+	for i := range recipients {
+		if recipients[i].State == queue.Waiting {
+			recipients[i].Next = fromNanos(0)
+		}
+	}
+}
+
+// loadStates applies a message's state records to its envelope.
+func (s *Store) loadStates(en *entry) error {
+	it, err := s.db.NewIter(stateBounds(en.env.ID))
+	if err != nil {
+		return fmt.Errorf("read states: %w", err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		err = s.applyState(en, it.Key(), it.Value(), nil, false)
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+func stateBounds(id queue.ID) *pebble.IterOptions {
+	return &pebble.IterOptions{LowerBound: stateKey(nil, id, 0), UpperBound: append(stateKey(nil, id, maxRecipients-1), 0)}
+}
+
+// applyState opens one state record into the envelope.
+func (s *Store) applyState(en *entry, key, sealed, scratch []byte, brief bool) error {
+	recipient := int(binary.BigEndian.Uint16(key[recordKeySize:]))
+	if len(sealed) < nonceSize+tagSize || recipient >= len(en.env.Recipients) || sealed[0] != sealState {
+		return queue.ErrDamaged
+	}
+	plain, err := en.aead.Open(scratch[:0], sealed[:nonceSize], sealed[nonceSize:], key)
+	if err != nil {
+		return queue.ErrDamaged
+	}
+	d := decoder{b: plain}
+	rc := &en.env.Recipients[recipient]
+	retries, ok := d.state(rc, brief)
+	if !ok {
+		return queue.ErrDamaged
+	}
+	s.retried(en.env.Recipients[recipient:recipient+1], retries)
+	return nil
+}
+
+// scanner fills the index at open. It goes over the envelope records and,
+// beside them, the state records, both ordered by queue ID.
+type scanner struct {
+	s      *Store
+	states *pebble.Iterator
+	more   bool // states stands on a record
+	slots  []slotEntry
+	taken  []bool // which slots have a message
+	epochs map[uint64]*epoch
+	plain  []byte
+	state  []byte
+	batch  []scanned
+}
+
+// scanned is a message that the scan has read.
+type scanned struct {
+	id      queue.ID
+	key     keyRef
+	size    int64
+	flags   uint8
+	routes  uint8
+	env     *queue.Envelope
+	targets []target
+	cause   error // why it is damaged
+}
+
+// scanBatch is how many messages enter the index at once.
+const scanBatch = 256
+
+// scan reads what an earlier process left in the queue. Mail that comes
+// meanwhile is in the index already.
+func (s *Store) scan(ctx context.Context, snapshot *pebble.Snapshot) error {
+	slots, err := s.keys.slots.load()
+	if err != nil {
+		return err
+	}
+	sc := &scanner{s: s, slots: slots, taken: make([]bool, len(slots)), epochs: make(map[uint64]*epoch)}
+	states, err := snapshot.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixState}, UpperBound: []byte{prefixState + 1}})
+	if err != nil {
+		return fmt.Errorf("read states: %w", err)
+	}
+	defer states.Close()
+	sc.states, sc.more = states, states.First()
+	envelopes, err := snapshot.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixEnvelope}, UpperBound: []byte{prefixEnvelope + 1}})
+	if err != nil {
+		return fmt.Errorf("read envelopes: %w", err)
+	}
+	defer envelopes.Close()
+	for ok := envelopes.First(); ok; ok = envelopes.Next() {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if len(envelopes.Key()) != recordKeySize {
+			continue
+		}
+		value, err := envelopes.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("read envelopes: %w", err)
+		}
+		sc.batch = append(sc.batch, sc.read(queue.ID(envelopes.Key()[1:]), envelopes.Key(), value))
+		if len(sc.batch) == scanBatch {
+			sc.flush()
+		}
+	}
+	sc.flush()
+	if err := errors.Join(envelopes.Error(), states.Error()); err != nil {
+		return fmt.Errorf("read the queue: %w", err)
+	}
+	sc.releaseSlots()
+	return s.removeOrphans()
+}
+
+// read opens one envelope record and the states that belong to it.
+func (sc *scanner) read(id queue.ID, key, sealed []byte) scanned {
+	m := scanned{id: id, key: refNone}
+	env, err := sc.open(&m, key, sealed)
+	if err != nil {
+		m.flags |= msgDamaged
+		m.cause = err
+		return m
+	}
+	m.env = env
+	r := sc.s.routing.Load()
+	m.routes = r.number
+	m.targets = appendTargets(nil, r, env, nil)
+	for i := range env.Recipients {
+		if env.Recipients[i].State == queue.Held {
+			m.flags |= msgHeld
+		}
+	}
+	return m
+}
+
+func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error) {
+	if len(sealed) < envelopeHeader+tagSize || sealed[0] != sealVersion {
+		return nil, queue.ErrDamaged
+	}
+	m.key = sc.keyOf(m.id, binary.BigEndian.Uint64(sealed[1:]))
+	aead, err := sc.s.keys.aead(m.id, m.key)
+	if err != nil {
+		return nil, err
+	}
+	nonce := fixedNonce(sealEnvelope)
+	plain, err := aead.Open(sc.plain[:0], nonce[:], sealed[envelopeHeader:], associated(key, sealed[:envelopeHeader]))
+	if err != nil {
+		return nil, queue.ErrDamaged
+	}
+	sc.plain = plain
+	d := decoder{b: plain}
+	r, ok := d.envelope(m.id, true)
+	if !ok {
+		return nil, queue.ErrDamaged
+	}
+	m.size = r.env.Size
+	if r.fileKey != nil {
+		m.flags |= msgStreamed
+	}
+	sc.s.retried(r.env.Recipients, r.retries)
+	en := &entry{env: r.env, aead: aead}
+	for ; sc.more; sc.more = sc.states.Next() {
+		k := sc.states.Key()
+		if len(k) != stateKeySize {
+			continue
+		}
+		switch order := bytes.Compare(k[1:recordKeySize], m.id[:]); {
+		case order < 0:
+			continue
+		case order > 0:
+			return r.env, nil
+		}
+		m.flags |= msgStates
+		if err := sc.s.applyState(en, k, sc.states.Value(), sc.state, true); err != nil {
+			return nil, err
+		}
+	}
+	return r.env, nil
+}
+
+// keyOf finds where a message's key is: in its epoch if that has not been
+// ended yet, whatever the slots say, or else in a slot.
+func (sc *scanner) keyOf(id queue.ID, epochID uint64) keyRef {
+	e, known := sc.epochs[epochID]
+	if !known {
+		e = sc.s.keys.byID(epochID)
+		sc.epochs[epochID] = e
+	}
+	if e != nil {
+		return e.ref
+	}
+	i, ok := slices.BinarySearchFunc(sc.slots, id, func(e slotEntry, id queue.ID) int {
+		return cmp.Compare(string(e.id[:]), string(id[:]))
+	})
+	if !ok {
+		return refNone
+	}
+	sc.taken[i] = true
+	return keyRef(sc.slots[i].slot)
+}
+
+// flush enters what was read into the index.
+func (sc *scanner) flush() {
+	s := sc.s
+	s.mu.Lock()
+	for i := range sc.batch {
+		m := &sc.batch[i]
+		if _, known := s.index.byID[m.id]; known {
+			continue
+		}
+		mi := s.index.add(m.id, m.key, m.size, m.flags, m.routes)
+		for _, t := range m.targets {
+			s.index.addGroup(mi, t.dest, t.next, t.parked)
+		}
+	}
+	s.mu.Unlock()
+	for i := range sc.batch {
+		if m := &sc.batch[i]; m.cause != nil {
+			s.opts.Events(Event{Kind: EventDamaged, ID: m.id, Err: m.cause})
+		}
+	}
+	clear(sc.batch)
+	sc.batch = sc.batch[:0]
+	s.opts.Wake()
+}
+
+// releaseSlots gives up the slots that no queued message needs: those of
+// messages whose deletion was durable before their slot was overwritten, and
+// those of an epoch that a crash kept from ending.
+func (sc *scanner) releaseSlots() {
+	for i, e := range sc.slots {
+		if !sc.taken[i] {
+			sc.s.keys.slots.release(e.slot)
+		}
+	}
+	sc.s.keep.poke()
+}
+
+// removeOrphans removes content files of messages that are not queued: never
+// acknowledged, or settled just before the process ended.
+func (s *Store) removeOrphans() error {
+	names, err := s.fs.List(s.contents)
+	if err != nil {
+		return fmt.Errorf("list the content folder: %w", err)
+	}
+	for _, name := range names {
+		id, err := queue.ParseID(name)
+		if err != nil {
+			continue // not ours
+		}
+		if s.streams.has(id) {
+			continue
+		}
+		s.mu.Lock()
+		_, queued := s.index.byID[id]
+		s.mu.Unlock()
+		if !queued {
+			s.removeContent(id)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"tacet/queue"
+)
+
+// Store is the queue on one disk. It fills queue.Store and queue.Admin.
+type Store struct {
+	opts      Options
+	fs        vfs.FS
+	db        *pebble.DB
+	cache     *pebble.Cache
+	keys      *keyring
+	space     space
+	committer committer
+	keep      keeper
+	trim      chan chan struct{} // asks the committer to delete everything
+
+	contents      string // folder of the content files
+	contentFolder vfs.File
+	streams       streams
+	chunks        chunkPool
+	buffers       bufferPool
+
+	routing atomic.Pointer[routing]
+	retries atomic.Uint64 // the retry generation, see RetryAll
+
+	mu     sync.Mutex // before committer.mu
+	index  index
+	recent recent
+	claims map[*queue.Claim]claim
+
+	closed           atomic.Bool
+	failOnce         sync.Once
+	failed           chan struct{} // closed when the store has failed
+	failure          atomic.Pointer[error]
+	backgroundErrors atomic.Int32
+	tables           atomic.Bool // a table was written since space was last given back
+
+	loaded   chan struct{} // closed when the index is complete
+	loadErr  error         // why it is not; set before loaded is closed
+	stopScan context.CancelFunc
+	ended    chan struct{}
+}
+
+// routing is a way to find a recipient's destination, numbered.
+type routing struct {
+	destination func(queue.ForwardPath) queue.Destination
+	number      uint8
+}
+
+// Open opens the queue in o.Dir, or makes it. It returns before everything
+// queued is read, so that mail is taken at once: what was queued before
+// becomes due in the course of the first seconds.
+//
+// ErrLocked says that another process has it open, ErrKeys that the keys do
+// not fit, ErrFormat that another release wrote it.
+func Open(o Options) (s *Store, err error) {
+	s = &Store{
+		opts:    o.withDefaults(),
+		claims:  make(map[*queue.Claim]claim),
+		streams: streams{ids: make(map[queue.ID]bool)},
+		failed:  make(chan struct{}),
+		loaded:  make(chan struct{}),
+		trim:    make(chan chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	s.index.init()
+	s.recent.init(s.opts.MemoryBudget)
+	s.keep.init()
+	s.routing.Store(&routing{destination: o.Destination})
+
+	inner := s.opts.FS
+	s.fs = vfs.OnDiskFull(inner, s.space.full)
+	if err := makeFolder(s.fs, o.Dir); err != nil {
+		return nil, fmt.Errorf("make the queue's folder: %w", err)
+	}
+	lock, err := pebble.LockDirectory(o.Dir, s.fs)
+	if err != nil {
+		return nil, fmt.Errorf("open the queue: %w: %w", queue.ErrLocked, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Close())
+		}
+	}()
+	s.space.init(inner, o.Dir, s.opts.MinFree, s.opts.Events)
+	if err := s.openContents(); err != nil {
+		return nil, err
+	}
+	if s.keys, err = openKeyring(s.fs, o.KeyDir, s.opts.MasterKey); err != nil {
+		return nil, err
+	}
+	if err := s.openEngine(lock); err != nil {
+		return nil, errors.Join(err, s.keys.close())
+	}
+	_ = lock.Close() // the engine holds it now
+	s.start()
+	return s, nil
+}
+
+func (s *Store) openContents() (err error) {
+	s.contents = s.fs.PathJoin(s.opts.Dir, contentDir)
+	if err := makeFolder(s.fs, s.contents); err != nil {
+		return fmt.Errorf("make the content folder: %w", err)
+	}
+	if s.contentFolder, err = s.fs.OpenDir(s.contents); err != nil {
+		return fmt.Errorf("open the content folder: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) openEngine(lock *pebble.Lock) (err error) {
+	s.cache = pebble.NewCache(blockCacheSize)
+	opts := engineOptions(s, s.fs, s.cache)
+	opts.Lock = lock
+	if s.db, err = pebble.Open(s.opts.Dir, opts); err != nil && s.removeUnborn() {
+		s.db, err = pebble.Open(s.opts.Dir, opts)
+	}
+	if err != nil {
+		s.cache.Unref()
+		return fmt.Errorf("open the queue's engine: %w", err)
+	}
+	if err := s.readMeta(); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+// readMeta reads what the engine holds beside messages, and writes the format
+// into a new queue. One of a newer release is refused and not touched.
+func (s *Store) readMeta() error {
+	v, err := s.get([]byte(keyFormat))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		if err := s.db.Set([]byte(keyFormat), []byte{queueFormat}, pebble.Sync); err != nil {
+			return fmt.Errorf("write the queue: %w", err)
+		}
+	case err != nil:
+		return fmt.Errorf("read the queue: %w", err)
+	case len(v) != 1 || v[0] != queueFormat:
+		return ErrFormat
+	}
+	v, err = s.get([]byte(keyRetries))
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("read the queue: %w", err)
+	case len(v) == 8:
+		s.retries.Store(binary.BigEndian.Uint64(v))
+	}
+	return nil
+}
+
+// removeUnborn removes what a crash has left of an engine in the making, which
+// the engine itself cannot open. Where there is a table, or a log with
+// anything in it, that is not so, and nothing is touched.
+func (s *Store) removeUnborn() bool {
+	names, err := s.fs.List(s.opts.Dir)
+	if err != nil {
+		return false
+	}
+	var unborn []string
+	for _, name := range names {
+		path := s.fs.PathJoin(s.opts.Dir, name)
+		switch {
+		case name == contentDir || name == ballastName || name == "LOCK":
+			continue
+		case strings.HasSuffix(name, ".log"):
+			if info, err := s.fs.Stat(path); err != nil || info.Size() > 0 {
+				return false
+			}
+		case !strings.HasPrefix(name, "MANIFEST-") && !strings.HasPrefix(name, "OPTIONS-") && !strings.HasPrefix(name, "marker."):
+			return false
+		}
+		unborn = append(unborn, path)
+	}
+	for _, path := range unborn {
+		if err := s.fs.Remove(path); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// start begins the store's goroutines: the committer, the keeper, and the
+// reading of what is queued.
+func (s *Store) start() {
+	s.committer.init(s.db)
+	go func() {
+		defer close(s.ended)
+		s.commitLoop()
+	}()
+	snapshot := s.db.NewSnapshot()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopScan = cancel
+	go func() {
+		defer cancel()
+		err := s.scan(ctx, snapshot)
+		if err = errors.Join(err, snapshot.Close()); err != nil {
+			s.loadErr = err
+			if ctx.Err() == nil {
+				s.opts.Events(Event{Kind: EventScan, Err: err})
+			}
+		}
+		close(s.loaded)
+		s.opts.Wake()
+	}()
+	go s.keepLoop()
+}
+
+// Loaded is closed when all that was queued at open is known. Until then
+// operators' calls wait.
+func (s *Store) Loaded() <-chan struct{} { return s.loaded }
+
+// Close ends the store. What was settled is forgotten at once, and the keys of
+// what is still queued are kept. Nobody may be in a Put or hold a claim that
+// is to be settled; such calls return ErrUnavailable.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.stopScan()
+	<-s.loaded
+	close(s.keep.stop)
+	if s.failedError() != nil {
+		// The engine cannot be trusted, and may never return.
+		return nil
+	}
+	<-s.keep.done
+	var errs []error
+	if s.loadErr == nil {
+		errs = append(errs, s.endEpochs(append(s.keys.ended(), s.keys.current.Load())), s.keys.slots.scrub())
+	}
+	s.committer.close()
+	select {
+	case <-s.ended:
+	case <-s.failed:
+		return errors.Join(append(errs, s.failedError())...)
+	}
+	errs = append(errs, s.db.Close(), s.keys.close(), s.contentFolder.Close())
+	s.cache.Unref()
+	return errors.Join(errs...)
+}
+
+func (c *committer) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	c.room.Broadcast()
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Reroute gives every recipient its queue anew, after the configuration has
+// changed. What is under delivery moves once its attempt is over.
+func (s *Store) Reroute(ctx context.Context, destination func(queue.ForwardPath) queue.Destination) error {
+	s.mu.Lock()
+	s.routing.Store(&routing{destination: destination, number: s.routing.Load().number + 1})
+	s.mu.Unlock()
+	defer s.opts.Wake()
+	return s.each(ctx, func(id queue.ID) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		mi, ok := s.index.byID[id]
+		if !ok || s.index.msgs.at(mi).flags&msgDamaged != 0 || s.index.msgs.at(mi).routes == s.routing.Load().number {
+			return nil
+		}
+		en, err := s.acquire(mi)
+		if err != nil {
+			if !errors.Is(err, queue.ErrNotFound) {
+				s.setAside(mi, err)
+			}
+			return nil
+		}
+		s.regroup(mi, en.env)
+		s.recent.unpin(en)
+		return nil
+	})
+}

@@ -1,0 +1,68 @@
+package outbound
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"tacet/queue"
+	"tacet/relay"
+)
+
+// overHops asks where the destination is and tries its hops in order, as many
+// as the config allows, until everyone has the last word (RFC 5321 §5.1).
+func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.client.ctx, cancel)()
+
+	route, err := a.client.resolver.Route(ctx, a.claim.Destination)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		a.note(routeFault(err))
+		return
+	case len(route.Hops) == 0:
+		a.note(&fault{reply: queue.Reply{Stage: queue.StageRoute, Cause: queue.CauseMXUnresolved}})
+		return
+	}
+	sec := a.client.securityFor(route, a.env.RequireTLS)
+	config := &a.client.config
+	begun := time.Now()
+	tried := 0
+	for _, hop := range route.Hops {
+		switch {
+		case len(a.open) == 0, ctx.Err() != nil, tried == config.MaxHops, time.Since(begun) > config.Timeouts.SetUp:
+			return
+		case hop.Addr == skip:
+			continue
+		case config.Forbidden(a.claim.Destination, hop.Addr.Addr().Unmap()):
+			a.note(&fault{reply: queue.Reply{Stage: queue.StageConnect, Cause: queue.CauseAddressForbidden}})
+			continue
+		}
+		tried++
+		a.overHop(ctx, hop, route.Auth, sec)
+	}
+}
+
+// overHop connects to hop and sends what is open, over more than one
+// connection if the hop takes only so many messages on each.
+func (a *attempt) overHop(ctx context.Context, hop relay.Hop, auth *relay.Login, sec security) {
+	for {
+		c, f := a.client.connect(ctx, a.claim.Destination, hop, auth, sec)
+		if f != nil {
+			a.note(f)
+			return
+		}
+		before := len(a.open)
+		f, _ = a.use(ctx, c)
+		if f != nil {
+			a.note(f)
+			return
+		}
+		if len(a.open) == 0 || len(a.open) == before {
+			return
+		}
+	}
+}
