@@ -8,16 +8,24 @@ import (
 	"tacet/queue"
 )
 
-// attempt tries to hand on what was claimed and settles it. It returns false
-// if no host of the destination could be reached.
-func (r *Relay) attempt(ctx context.Context, c *queue.Claim) bool {
+// contact tells what an attempt showed of the destination's hosts.
+type contact uint8
+
+const (
+	contactMade    contact = iota // a host spoke SMTP with us
+	contactLimited                // a host takes no more connections for now
+	contactFailed                 // no host could be reached
+)
+
+// attempt tries to hand on what was claimed and settles it.
+func (r *Relay) attempt(ctx context.Context, c *queue.Claim) contact {
 	res := r.transport.Deliver(ctx, c)
 	if interrupted(res) {
 		r.store.Release(c)
-		return true
+		return contactMade
 	}
 	r.settle(ctx, c, res, time.Now().UTC())
-	return reached(res)
+	return contacted(res)
 }
 
 // interrupted tells whether the relay's own stop ended the attempt, before
@@ -31,17 +39,18 @@ func interrupted(res Result) bool {
 	return true
 }
 
-// reached tells whether some host of the destination spoke SMTP with us.
-func reached(res Result) bool {
-	if res.Host.IsValid() {
-		return true
-	}
+func contacted(res Result) contact {
+	how := contactFailed
 	for i := range res.Replies {
-		if r := &res.Replies[i]; r.Code != 0 || r.Permanent() || r.Stage > queue.StageGreeting {
-			return true
+		r := &res.Replies[i]
+		if r.Cause == queue.CauseConcurrencyLimit {
+			return contactLimited
+		}
+		if r.Code != 0 || r.Permanent() || r.Stage > queue.StageGreeting {
+			how = contactMade
 		}
 	}
-	return false
+	return how
 }
 
 // settle records what became of a claim's recipients, with the reports owed

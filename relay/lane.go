@@ -19,6 +19,10 @@ type lane struct {
 	dirty       bool          // something may be due that no worker has looked for
 	many        bool          // a backlog is due: each worker that finds work calls another
 
+	// window is how many deliveries run at a time. It starts low, grows with
+	// each success while all of it is used, and shrinks with each failure to
+	// reach a host, or when a host says that it takes no more connections.
+	window   int
 	failures int       // attempts in a row that reached no host
 	until    time.Time // no attempt before; zero: not suspended
 }
@@ -31,6 +35,8 @@ const (
 	firstSuspension   = 30 * time.Second
 	longestSuspension = 10 * time.Minute
 	parkTime          = 2 * time.Second
+
+	firstWindow = 5
 
 	maxTokens = 1 << 20 // more than workers can be; a channel of nothing takes no room
 )
@@ -54,8 +60,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 			continue
 		}
 		r.callAnother(l)
-		reached := r.attempt(ctx, c)
-		if !r.attended(l, reached) {
+		if !r.attended(l, r.attempt(ctx, c)) {
 			r.expireSuspended(ctx, l)
 			break
 		}
@@ -120,19 +125,30 @@ func (r *Relay) callAnother(l *lane) {
 	}
 }
 
-// attended notes whether an attempt reached a host. It returns false if the
-// lane is suspended from now on.
-func (r *Relay) attended(l *lane, reached bool) bool {
+// attended notes how an attempt went. It returns false if the lane is
+// suspended from now on, or has no place for this worker any more.
+func (r *Relay) attended(l *lane, how contact) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if reached {
-		if l.suspended() { // back: all that waits may come
-			l.many = true
-		}
+	switch how {
+	case contactMade:
+		l.many = l.many || l.suspended() // back: all that waits may come
 		l.failures, l.until = 0, time.Time{}
+		if l.workers-l.parked >= l.window {
+			l.window = min(l.window+1, r.config.Load().Concurrency)
+		}
+		if l.dirty && l.workers < l.window && !r.stopped {
+			l.dirty = false
+			r.staff(l)
+		}
 		return true
+	case contactLimited:
+		l.window = max(l.workers-l.parked-1, 1)
+		l.dirty = true // whoever goes on looks for what this one leaves
+		return l.workers <= l.window
 	}
 	l.failures++
+	l.window = max(l.window/2, 1)
 	if !l.suspended() {
 		return true
 	}
@@ -158,7 +174,7 @@ func (r *Relay) resume(l *lane) {
 // expireSuspended ends what has outlived its time at a destination that
 // cannot be reached, the oldest first; the rest stays due.
 func (r *Relay) expireSuspended(ctx context.Context, l *lane) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && r.isSuspended(l) {
 		c, err := r.store.Claim(ctx, l.destination, time.Now())
 		if c == nil || err != nil {
 			return
@@ -169,6 +185,12 @@ func (r *Relay) expireSuspended(ctx context.Context, l *lane) {
 		}
 		r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), time.Now())
 	}
+}
+
+func (r *Relay) isSuspended(l *lane) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.suspended()
 }
 
 func unreached(c *queue.Claim, cause queue.Cause) Result {

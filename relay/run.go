@@ -71,7 +71,7 @@ func (r *Relay) wake(d queue.Destination, many bool) {
 	}
 	l := r.lanes[d]
 	if l == nil {
-		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens)}
+		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens), window: firstWindow}
 		r.lanes[d] = l
 	}
 	l.many = l.many || many
@@ -81,7 +81,7 @@ func (r *Relay) wake(d queue.Destination, many bool) {
 // staff sees to it that the lane has someone who looks for work: a parked
 // worker, or a new one where there is none and the limit allows. r.mu is held.
 func (r *Relay) staff(l *lane) {
-	limit := r.config.Load().Concurrency
+	limit := min(l.window, r.config.Load().Concurrency)
 	if l.suspended() {
 		limit = 1 // a probe
 	}

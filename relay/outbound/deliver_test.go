@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -419,28 +421,134 @@ func TestDrippingReply(t *testing.T) {
 	})
 }
 
-// A peer that takes 354 back by not reading is given up on within one block's time.
+// A peer that stops reading is given up on within one block's time.
 func TestZeroWindow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		begun := time.Now()
-		r, h := deliver(t, streamed(claim(strings.Repeat(letter, 10_000), "a@example.com")), func(s *side) {
-			done := make(chan struct{})
-			server(pipelines, nil, func(s *side, at, _ string) string {
-				if at == "data" {
-					s.say("354 go")
-					time.Sleep(time.Hour)
-					close(done)
-					return "-"
-				}
-				return ""
-			})(s)
-			<-done
+	for _, offer := range []string{pipelines, chunks} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHop(t, func(s *side) {
+				server(offer, nil, func(s *side, at, _ string) string {
+					if at == "data" || at == "rcpt" && offer == chunks {
+						s.say(usual(at))
+						time.Sleep(time.Hour)
+						return "-"
+					}
+					return ""
+				})(s)
+			})
+			c := New(Config{Dial: h.dial}, hops(1))
+			begun := time.Now()
+			r := c.Deliver(t.Context(), streamed(claim(strings.Repeat(letter, 10_000), "a@example.com"))).Replies[0]
+			if r.Cause != queue.CauseTimeout || r.Stage != queue.StageContent || time.Since(begun) != 3*time.Minute {
+				t.Errorf("after %v: %+v", time.Since(begun), r)
+			}
+			if n := len(c.pool.live); n != 0 {
+				t.Errorf("%d connections are left", n)
+			}
+			c.Close()
+			h.wg.Wait()
 		})
-		if r.Replies[0].Cause != queue.CauseTimeout || r.Replies[0].Stage != queue.StageContent || len(h.taken()) != 0 {
-			t.Errorf("%+v", r.Replies[0])
+	}
+}
+
+// A peer that refuses while the content is under way is heard, and one that
+// says yes too early is not believed.
+func TestAnswerDuringContent(t *testing.T) {
+	for answer, want := range map[string]queue.Reply{
+		"552 5.3.4 too big":   {Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Text: "too big", Stage: queue.StageContent},
+		"421 4.3.2 stopping":  {Code: 421, Enhanced: queue.Enhanced{4, 3, 2}, Text: "stopping", Stage: queue.StageContent},
+		"250 2.0.0 queued":    {Cause: queue.CauseProtocol, Stage: queue.StageContent},
+		"354 and another one": {Cause: queue.CauseProtocol, Stage: queue.StageContent},
+	} {
+		t.Run(answer, func(t *testing.T) {
+			h := newHop(t, server(pipelines, nil, func(s *side, at, _ string) string {
+				if at != "data" {
+					return ""
+				}
+				s.say("354 go")
+				s.in.Peek(1)
+				s.say(answer)
+				s.stall()
+				return "-"
+			}))
+			c := New(Config{Dial: h.dialTCP}, hops(1))
+			m := claim("", "a@example.com")
+			m.Content.Head = nil
+			m.Content.Size = 1 << 30
+			m.Content.Open = func() (io.ReadCloser, error) { return io.NopCloser(crlfReader{}), nil }
+			if r := c.Deliver(t.Context(), m).Replies[0]; r != want {
+				t.Errorf("%+v", r)
+			}
+			c.Close()
+			h.wg.Wait()
+		})
+	}
+}
+
+// crlfReader is content without end.
+type crlfReader struct{}
+
+func (crlfReader) Read(p []byte) (int, error) {
+	n := 0
+	for n+2 <= len(p) {
+		n += copy(p[n:], "\r\n")
+	}
+	if n == 0 {
+		return copy(p, "x"), nil
+	}
+	return n, nil
+}
+
+// Content that is not what was stored does not go out, and the hop has no message.
+func TestDamagedContent(t *testing.T) {
+	pad := strings.Repeat("0123456789\r\n", 20_000)
+	for _, bad := range []string{"a\rb\r\n", "a\nb\r\n", "a\x00b\r\n", "a\r", "\r\r\n", "\n", "a\r\n.\n", "a\n.\r\n"} {
+		for _, before := range []string{"", pad} {
+			for _, stream := range []bool{false, true} {
+				for _, offer := range []string{pipelines, chunks} {
+					synctest.Test(t, func(t *testing.T) {
+						c := claim(before+bad, "a@example.com")
+						if stream {
+							c = streamed(c)
+						}
+						r, h := deliver(t, c, server(offer, nil, nil))
+						if r.Replies[0].Cause != queue.CauseContentDamaged || len(h.taken()) != 0 {
+							t.Errorf("%q: %+v, %d messages", bad, r.Replies[0], len(h.taken()))
+						}
+						for _, line := range h.told() {
+							if !stream && line != "QUIT" {
+								t.Errorf("%q: the hop was told %q", bad, line)
+							}
+						}
+					})
+				}
+			}
 		}
-		if took := time.Since(begun); took > 2*time.Hour {
-			t.Errorf("took %v", took)
+	}
+}
+
+// Content that the store cuts short, makes longer or cannot read is no message.
+func TestUnreadableContent(t *testing.T) {
+	failing := errors.New("disk")
+	for _, test := range []struct {
+		open func() (io.ReadCloser, error)
+		want queue.Cause
+	}{
+		{func() (io.ReadCloser, error) { return nil, failing }, queue.CauseLocal},
+		{func() (io.ReadCloser, error) { return nil, queue.ErrDamaged }, queue.CauseContentDamaged},
+		{func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("short\r\n")), nil }, queue.CauseContentDamaged},
+		{func() (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader("short\r\n"), iotest.ErrReader(failing))), nil
+		}, queue.CauseLocal},
+	} {
+		for _, offer := range []string{lockstep, pipelines, chunks} {
+			synctest.Test(t, func(t *testing.T) {
+				c := claim("", "a@example.com")
+				c.Content = queue.Content{Open: test.open, Size: 100_000}
+				r, h := deliver(t, c, server(offer, nil, nil))
+				if r.Replies[0].Cause != test.want || len(h.taken()) != 0 {
+					t.Errorf("%+v, %d messages", r.Replies[0], len(h.taken()))
+				}
+			})
 		}
-	})
+	}
 }

@@ -24,6 +24,8 @@ type fault struct {
 	stale bool
 	// inClear, if set, is why the same host may be tried without TLS.
 	inClear queue.NoTLS
+	// tls is that of the session that was being set up.
+	tls queue.TLS
 	// err is for tests and incidents; nothing of it reaches a log.
 	err error
 }

@@ -52,6 +52,9 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, auth *relay.Login,
 	for {
 		c, f := a.client.connect(ctx, a.claim.Destination, hop, auth, sec)
 		if f != nil {
+			if f.reply.Stage > queue.StageConnect {
+				a.result.Host, a.result.TLS = hop.Addr.Addr(), f.tls
+			}
 			a.note(f)
 			return
 		}

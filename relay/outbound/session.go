@@ -28,7 +28,10 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 		return nil, f
 	}
 	if f = s.setUp(auth, sec, why); f != nil {
-		s.dead = s.dead || f.fatal && f.reply.Code == 0
+		f.tls = s.tls
+		if f.inClear != queue.NoTLSUnset {
+			f.tls.None = f.inClear
+		}
 		s.close()
 		return nil, f
 	}

@@ -9,7 +9,7 @@ import (
 // What go-smtp gets to read. The client's own words never reach it: paths and
 // parameters are kept in Mail and Rcpt for the session.
 var (
-	feedHello  = []byte("EHLO client\r\n")
+	feedHello  = []byte("HELO client\r\n") // its reply is shorter than that to EHLO, and as unheard
 	feedMail   = []byte("MAIL FROM:<sender@client>\r\n")
 	feedRcpt   = []byte("RCPT TO:<recipient@client>\r\n")
 	feedData   = []byte("DATA\r\n")
