@@ -175,8 +175,29 @@ func (r *Relay) put(ctx context.Context, e *queue.Envelope, head []byte, rest io
 	r.Stats.Accepted.Add(1)
 	r.Stats.Octets.Add(e.Size)
 	r.logAccepted(e)
-	r.wakeAll(e)
+	if late := r.wakeAll(e) - freshMax; late > 0 {
+		// Delivery lags: what is taken faster than it is handed on has to be
+		// written, and read again. Waiting costs less, and only those who send there.
+		wait(ctx, min(time.Duration(late)*lagStep, longestLag))
+	}
 	return nil
+}
+
+// How many new messages may wait at one destination before those who send
+// there get their reply later, and how much later at most.
+const (
+	freshMax   = 200
+	lagStep    = 200 * time.Microsecond
+	longestLag = 400 * time.Millisecond
+)
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // contentReader remembers how reading the content failed, so that a fault of

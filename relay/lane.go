@@ -19,6 +19,8 @@ type lane struct {
 	dirty       bool          // something may be due that no worker has looked for
 	many        bool          // a backlog is due: each worker that finds work calls another
 
+	fresh int // new messages that no worker has taken yet, about
+
 	// window is how many deliveries run at a time. It starts low, grows with
 	// each success while all of it is used, and shrinks with each failure to
 	// reach a host, or when a host says that it takes no more connections.
@@ -59,7 +61,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 			}
 			continue
 		}
-		r.callAnother(l)
+		r.took(l)
 		if !r.attended(l, r.attempt(ctx, c)) {
 			r.expireSuspended(ctx, l)
 			break
@@ -116,10 +118,11 @@ func (r *Relay) leave(l *lane) {
 	}
 }
 
-// callAnother adds a worker to a lane with a backlog.
-func (r *Relay) callAnother(l *lane) {
+// took notes that a worker has found work, and adds another to a lane with a backlog.
+func (r *Relay) took(l *lane) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	l.fresh = max(l.fresh-1, 0)
 	if l.many && !l.suspended() && !r.stopped {
 		r.staff(l)
 	}
@@ -154,7 +157,7 @@ func (r *Relay) attended(l *lane, how contact) bool {
 	}
 	wait := min(firstSuspension<<min(l.failures-failuresToSuspend, 8), longestSuspension)
 	l.until = time.Now().Add(wait)
-	l.many = false
+	l.many, l.fresh = false, 0
 	time.AfterFunc(wait, func() { r.resume(l) })
 	return false
 }

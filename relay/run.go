@@ -49,25 +49,29 @@ func (r *Relay) Kick() {
 }
 
 // wakeAll wakes the lanes of all recipients of a message that was just queued.
-func (r *Relay) wakeAll(e *queue.Envelope) {
+// It returns how many messages such as this one are on their way in the
+// fullest of them.
+func (r *Relay) wakeAll(e *queue.Envelope) (fresh int) {
 	var last queue.Destination
 	for i := range e.Recipients {
 		d := r.router.Destination(e.Recipients[i].Path)
 		if i > 0 && d == last {
 			continue
 		}
-		r.wake(d, false)
+		fresh = max(fresh, r.wake(d, false))
 		last = d
 	}
+	return fresh
 }
 
 // wake makes sure that someone looks for work at the destination. many tells
-// that there may be more than one message.
-func (r *Relay) wake(d queue.Destination, many bool) {
+// that there may be more than one message; otherwise it is a new one, and wake
+// returns how many new ones wait there.
+func (r *Relay) wake(d queue.Destination, many bool) (fresh int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running == nil || r.stopped {
-		return // Run finds it by asking the store
+		return 0 // Run finds it by asking the store
 	}
 	l := r.lanes[d]
 	if l == nil {
@@ -75,7 +79,11 @@ func (r *Relay) wake(d queue.Destination, many bool) {
 		r.lanes[d] = l
 	}
 	l.many = l.many || many
+	if !many && !l.suspended() {
+		l.fresh++
+	}
 	r.staff(l)
+	return l.fresh
 }
 
 // staff sees to it that the lane has someone who looks for work: a parked
