@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -147,6 +148,30 @@ func TestShutdownUnused(t *testing.T) {
 	}
 	if err := s.Shutdown(t.Context()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("second Shutdown: %v", err)
+	}
+}
+
+// TestLastWordsAreRead shows that a client that talks on when it is cut off
+// reads why, and does not just see its connection reset.
+func TestLastWordsAreRead(t *testing.T) {
+	for name, send := range map[string]string{
+		"endless line":  strings.Repeat("x", 2<<20),
+		"too large":     "EHLO x\r\nMAIL FROM:<s@example.org>\r\nRCPT TO:<r@example.net>\r\nDATA\r\n" + strings.Repeat("x\r\n", 1<<20),
+		"HTTP":          "POST / HTTP/1.1\r\n" + strings.Repeat("x\r\n", 1<<19),
+		"many commands": "EHLO x\r\n" + strings.Repeat("NOOP\r\n", 1<<18),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, withLimits(inbound.Limits{MaxMessageSize: 1000}))
+			conn := w.tcp()
+			go io.WriteString(conn, send)
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			heard, err := io.ReadAll(conn)
+			lines := strings.Split(strings.TrimSuffix(string(heard), "\r\n"), "\r\n")
+			last := lines[len(lines)-1]
+			if err != nil || !strings.HasPrefix(last, "421") && !strings.HasPrefix(last, "5") {
+				t.Errorf("last words are %q, %v", last, err)
+			}
+		})
 	}
 }
 

@@ -92,6 +92,8 @@ func (s *session) Data(io.Reader) error {
 	s.envelope = nil // it is the relay's now
 	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(), s.conn.Protocol())
 	switch {
+	case s.conn.Lost(): // go-smtp needs a reply, and no one reads it
+		return &smtp.SMTPError{Code: errInternal.Code, Message: errInternal.Text}
 	case s.conn.Refusal() != nil: // whatever the relay made of it
 		return s.reply(s.conn.Refusal())
 	case err != nil:

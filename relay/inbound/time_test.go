@@ -154,6 +154,31 @@ func TestBurstThenStall(t *testing.T) {
 	})
 }
 
+// TestSlowChunks sends chunks that are too large to be junk, with long pauses.
+func TestSlowChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t)
+		p := w.ready()
+		d := took(func() {
+			for {
+				p.send("BDAT 100\r\n" + strings.Repeat("x", 100))
+				if reply := p.read(); !strings.HasPrefix(reply, "250") {
+					if !strings.HasPrefix(reply, "421 4.4.2") {
+						t.Errorf("reply is %q", reply)
+					}
+					break
+				}
+				time.Sleep(2 * time.Minute)
+			}
+		})
+		if d > 10*time.Minute {
+			t.Errorf("cut off after %v", d)
+		}
+		p.expectEnd()
+		w.stop()
+	})
+}
+
 // TestSlowRelay shows that the time the relay takes is not the client's fault.
 func TestSlowRelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -230,6 +230,15 @@ func TestHandshakeFails(t *testing.T) {
 	}
 }
 
+func TestPortCheckIsNotOnRecord(t *testing.T) {
+	w := start(t, withListener(inbound.Listener{TLS: inbound.ImplicitTLS}))
+	_ = w.raw(true).Close()
+	w.stop()
+	if refused := w.relay.refused(); len(refused) != 0 {
+		t.Errorf("refusals are %+v", refused)
+	}
+}
+
 func TestProtocol(t *testing.T) {
 	for _, test := range []struct {
 		secure bool

@@ -9,10 +9,7 @@ import (
 // split takes a command line apart: the verb in upper case, empty if it is too
 // long to be one, and what follows the space after it.
 func split(line []byte, buf *[12]byte) (verb, args []byte) {
-	word := line
-	if i := bytes.IndexByte(line, ' '); i >= 0 {
-		word, args = line[:i], line[i+1:]
-	}
+	word, args, _ := bytes.Cut(line, []byte(" "))
 	return upper(buf, word), bytes.TrimRight(args, " ")
 }
 
@@ -68,11 +65,11 @@ func (c *Conn) constant(verb []byte) {
 	case "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "PATCH", "TRACE", "PRI", "PROXY", "XCLIENT", "XFORWARD":
 		// Another protocol's client, or what it sends on behalf of a third one (ALPACA).
 		c.set.Counters.Foreign.Add(1)
-		c.last(replyForeign)
+		c.hangUp(replyForeign)
 	default:
 		if bytes.HasPrefix(verb, []byte("SSH-")) || len(verb) == 0 && !c.attached && c.hello == helloNone {
 			c.set.Counters.Foreign.Add(1)
-			c.last(replyForeign)
+			c.hangUp(replyForeign)
 			return
 		}
 		c.fail(replyUnknown)
@@ -155,7 +152,7 @@ func (c *Conn) dataCommand(args []byte) {
 		if c.r < c.w && !c.ending {
 			// RFC 2920 §3.1: DATA ends a group. What follows a DATA that fails may be a
 			// message, and must not be read as commands.
-			c.last(replyTooMany)
+			c.hangUp(replyTooMany)
 		}
 		return
 	}
@@ -169,7 +166,7 @@ func (c *Conn) bdatCommand(args []byte) {
 	if !ok {
 		// Where the chunk ends cannot be known.
 		c.set.Counters.BadCommands.Add(1)
-		c.last(replyChunkSyntax)
+		c.hangUp(replyChunkSyntax)
 		return
 	}
 	reply := ""

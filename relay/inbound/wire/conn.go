@@ -45,7 +45,7 @@ type Conn struct {
 	authed   bool
 	cancel   bool // a "*" of our own ends the SASL dialogue
 	ending   bool // after what is in out, the connection ends
-	reset    bool // go-smtp's transaction is to be reset before anything else
+	talking  bool // the connection ends although the client may be talking
 	mail     Mail // of the open transaction
 	open     bool // MAIL was accepted
 	rcpt     Rcpt // the RCPT under way
@@ -53,6 +53,7 @@ type Conn struct {
 	errors   int  // wrong commands
 	junk     int  // commands without use
 	refused  int  // senders and recipients refused
+	deferred int  // recipients refused for now
 	content  content
 
 	stop    atomic.Bool // 421 as soon as no transaction is open
@@ -150,7 +151,7 @@ func (c *Conn) TLS() queue.TLS {
 }
 
 // EndAfterReply ends the connection once the reply to the command under way is written.
-func (c *Conn) EndAfterReply() { c.ending = true }
+func (c *Conn) EndAfterReply() { c.hangUp("") }
 
 // Stop asks the connection to end with 421 as soon as no transaction is open;
 // one that waits for a command is woken.
@@ -213,6 +214,9 @@ func (c *Conn) Close() error {
 		_, _ = c.nc.Write(c.out)
 	}
 	c.giveBack()
+	if c.talking && !c.aborted.Load() {
+		c.linger()
+	}
 	var err error
 	if c.tlsc != nil && !c.aborted.Load() {
 		err = c.tlsc.Close()

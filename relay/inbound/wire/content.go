@@ -21,8 +21,9 @@ type content struct {
 	drained int64 // octets read after the content was refused
 	tiny    bool  // BDAT: the chunk under way is too small to be meant well
 
-	waited time.Duration // for the client, within the window
-	window int64         // octets that came in the window
+	waited  time.Duration // for content, within the window
+	between time.Duration // for the next BDAT, within the window
+	window  int64         // octets that came in the window
 
 	err  error // sticky: io.EOF at the end, what the content is refused for, or how the connection was lost
 	over bool  // the end of the content was reached
@@ -42,6 +43,10 @@ func (c *Conn) Content() io.Reader { return (*contentReader)(c) }
 
 // Complete tells whether the content was read to its end and nothing was wrong with it.
 func (c *Conn) Complete() bool { return c.content.err == io.EOF }
+
+// Lost tells whether there is no one left to answer about the content: the client is
+// gone, was cut off, or gave the message up.
+func (c *Conn) Lost() bool { return c.content.mute }
 
 // Refusal is what the content is refused for, as far as it was read; otherwise nil.
 func (c *Conn) Refusal() *relay.Rejection {
@@ -133,6 +138,7 @@ func (c *Conn) step(most int) ([]byte, error) {
 		if d.chunked {
 			n := d.scan.run(src[:min(int64(len(src)), d.left, int64(most))], false)
 			d.left -= int64(n)
+			d.window += int64(n)
 			c.r += n
 			return src[:n], nil
 		}
@@ -143,6 +149,7 @@ func (c *Conn) step(most int) ([]byte, error) {
 			continue
 		}
 		n := d.scan.run(src[:min(len(src), most)], true)
+		d.window += int64(n)
 		c.r += n
 		return src[:n], nil
 	}
@@ -169,31 +176,34 @@ func (c *Conn) dot(src []byte) error {
 // a window is cut off. Only the time spent waiting for it counts.
 func (c *Conn) wait() error {
 	d := &c.content
-	before := c.w - c.r
-	start := time.Now()
-	err := c.fill(c.set.ContentWindow-d.waited, false)
-	if err == nil {
-		d.waited += time.Since(start)
-		d.window += int64(c.w - c.r - before)
-		if d.window >= c.set.quota {
-			d.window, d.waited = 0, 0
-		} else if d.waited >= c.set.ContentWindow {
-			err = os.ErrDeadlineExceeded
-		}
+	if d.window >= c.set.quota {
+		d.window, d.waited, d.between = 0, 0, 0
 	}
-	if err == nil {
+	err := error(os.ErrDeadlineExceeded)
+	if left := c.set.ContentWindow - d.waited; left > 0 {
+		start := time.Now()
+		err = c.fill(left, false)
+		d.waited += time.Since(start)
+	}
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return c.stalled()
 	}
 	d.mute = true
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.set.Counters.Stalled.Add(1)
-		c.last(replyStalled)
-		return errStalled
-	}
 	c.set.Counters.Truncated.Add(1)
 	c.out = c.out[:0]
 	c.ending = true
 	return errTruncated
+}
+
+// stalled cuts a client off that brings its content too slowly.
+func (c *Conn) stalled() error {
+	c.content.mute = true
+	c.set.Counters.Stalled.Add(1)
+	c.hangUp(replyStalled)
+	return errStalled
 }
 
 // tinyChunk is the size below which a chunk that is not the last counts as junk.
@@ -209,7 +219,12 @@ func (c *Conn) nextChunk() error {
 		c.out = append(c.out, replyChunk...)
 	}
 	for !c.ending {
+		start := time.Now()
 		line, err := c.line(false)
+		// Small chunks with long pauses are no way around the minimum rate.
+		if d.between += time.Since(start); d.between > c.set.CommandTimeout && d.window < c.set.quota {
+			return c.stalled()
+		}
 		if err == errControl {
 			c.fail(replyControl)
 			continue
@@ -227,11 +242,10 @@ func (c *Conn) nextChunk() error {
 			size, last, ok := parseChunk(args)
 			if !ok {
 				c.set.Counters.BadCommands.Add(1)
-				c.last(replyChunkSyntax)
+				c.hangUp(replyChunkSyntax)
 				break
 			}
 			d.left, d.last, d.tiny = size, last, size < tinyChunk && !last
-			d.waited, d.window = 0, 0
 			c.borrow()
 			c.tooLarge()
 			return d.err
@@ -264,7 +278,7 @@ func (c *Conn) endContent() error {
 			break
 		}
 		if d.drained += int64(len(run)); d.drained > c.set.drain {
-			c.ending = true // after the refusal
+			c.hangUp("") // after the refusal
 		}
 	}
 	c.feed = feedEnd
@@ -274,7 +288,7 @@ func (c *Conn) endContent() error {
 // skip reads over a chunk that belongs to no transaction. It returns false if the connection ends.
 func (c *Conn) skip(size int64) bool {
 	if size > c.set.drain {
-		c.last(replyLineLong)
+		c.hangUp(replyLineLong)
 		return false
 	}
 	c.content = content{}
@@ -287,6 +301,7 @@ func (c *Conn) skip(size int64) bool {
 		}
 		n := min(size, int64(c.w-c.r))
 		c.r += int(n)
+		c.content.window += n
 		size -= n
 	}
 	c.content = content{}

@@ -71,7 +71,7 @@ func readAll(c *Conn, size int) ([]byte, error) {
 // bad tells of a bare CR, a bare LF or a NUL.
 func reference(in []byte) (out, rest []byte, bad, ended bool) {
 	start := true
-	for i := 0; i < len(in); i++ {
+	for i := range in {
 		if start && in[i] == '.' {
 			if bytes.HasPrefix(in[i:], []byte(".\r\n")) {
 				return out, in[i+3:], bad || bareEnds(out), true

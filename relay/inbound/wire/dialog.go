@@ -100,14 +100,16 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// refuse passes on a refusal of a sender or recipient. 4yz is not counted: it
-// is the reply to honest clients, too many recipients at once.
+// refuse passes on a refusal of a sender or recipient. Recipients refused for
+// now weigh little: it is the reply to honest clients with many of them.
 func (c *Conn) refuse(reply []byte) {
 	c.out = append(c.out, reply...)
-	if reply[0] != '5' {
-		return
+	if c.expect == expectRcpt && reply[0] == '4' {
+		c.deferred++
+	} else {
+		c.refused++
 	}
-	if c.refused++; c.refused >= c.set.MaxJunk {
+	if c.refused >= c.set.MaxJunk || c.deferred >= 100*c.set.MaxJunk {
 		c.overBudget(replyTooMany)
 	}
 }
@@ -134,7 +136,7 @@ func (c *Conn) endTransaction() {
 // authReply passes a reply of the SASL dialogue on.
 func (c *Conn) authReply(p []byte) {
 	c.phase = phaseCommand
-	clear(c.in[:c.r]) // the credentials
+	c.forget()
 	switch {
 	case bytes.HasPrefix(p, []byte("334")):
 		c.phase = phaseSASL
@@ -152,6 +154,16 @@ func (c *Conn) authReply(p []byte) {
 		c.out = append(c.out, p...)
 	}
 	c.expect = expectNothing
+}
+
+// forget clears the input that was looked at: it holds credentials. Copies of it are
+// left where the buffer was compacted or changed.
+func (c *Conn) forget() {
+	clear(c.in[:c.r])
+	clear(c.in[c.w:])
+	if c.big != nil {
+		clear(c.smallIn[:])
+	}
 }
 
 // saslLine reads the client's next line of the SASL dialogue.
@@ -211,5 +223,5 @@ func (c *Conn) idle(reply string) {
 
 func (c *Conn) overBudget(reply string) {
 	c.set.Counters.ErrorBudget.Add(1)
-	c.last(reply)
+	c.hangUp(reply)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 	"time"
 )
 
@@ -27,14 +26,12 @@ var (
 // flushAt is how many octets of replies are gathered at most.
 const flushAt = 16 << 10
 
-var bigBuffers = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
-
 // borrow replaces the small input buffer by a big one.
 func (c *Conn) borrow() {
 	if c.big != nil {
 		return
 	}
-	c.big = bigBuffers.Get().(*[bigBuffer]byte)
+	c.big = c.set.buffer()
 	n := copy(c.big[:], c.in[c.r:c.w])
 	c.in, c.scanned = c.big[:], max(c.scanned-c.r, 0)
 	c.r, c.w = 0, n
@@ -45,7 +42,7 @@ func (c *Conn) giveBack() {
 	if c.big == nil {
 		return
 	}
-	bigBuffers.Put(c.big)
+	c.set.buffers.Put(c.big)
 	c.big, c.in = nil, c.smallIn[:]
 	c.r, c.w, c.scanned = 0, 0, 0
 }
@@ -205,10 +202,10 @@ func (c *Conn) lost(err error) error {
 		c.last(replyShutdown)
 	case err == errLineEnd:
 		n.BadCommands.Add(1)
-		c.last(replyLineEnd)
+		c.hangUp(replyLineEnd)
 	case err == errLineLong:
 		n.BadCommands.Add(1)
-		c.last(replyLineLong)
+		c.hangUp(replyLineLong)
 	case err == errForeign:
 		n.Foreign.Add(1)
 		c.last("")
@@ -227,3 +224,33 @@ func (c *Conn) last(reply string) {
 	c.out = append(c.out, reply...)
 	c.ending = true
 }
+
+// hangUp says the last words to a client that may still be talking.
+func (c *Conn) hangUp(reply string) {
+	c.last(reply)
+	c.talking = true
+}
+
+// linger lets a client that is still talking read the last words: closing a
+// TCP socket with unread input resets it, and the reply would be lost. It ends soon.
+func (c *Conn) linger() {
+	half, ok := c.raw.(interface{ CloseWrite() error })
+	if !ok || c.tlsc != nil && c.tlsc.CloseWrite() != nil || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.raw.SetReadDeadline(time.Now().Add(lingerTime))
+	buf := c.set.buffer()
+	defer c.set.buffers.Put(buf)
+	for left := lingerMost; left > 0; {
+		n, err := c.raw.Read(buf[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+const (
+	lingerTime = time.Second
+	lingerMost = 4 << 20 // octets
+)

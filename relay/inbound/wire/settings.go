@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/tls"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -28,8 +29,17 @@ type Settings struct {
 	Panicked  func()      // a panic was contained; may be nil
 
 	greeting, helo, ehlo, ehloTLS string
-	quota                         int64 // octets of content that a window needs
-	drain                         int64 // octets of refused content that are read before giving up
+	quota                         int64     // octets of content that a window needs
+	drain                         int64     // octets of refused content that are read before giving up
+	buffers                       sync.Pool // of *[bigBuffer]byte
+}
+
+// buffer is a big input buffer, to be put back into buffers.
+func (s *Settings) buffer() *[bigBuffer]byte {
+	if b, ok := s.buffers.Get().(*[bigBuffer]byte); ok {
+		return b
+	}
+	return new([bigBuffer]byte)
 }
 
 // Counters count what happened on the wire. All may be read at any time.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/tls"
+	"io"
 	"time"
 
 	"tacet/queue"
@@ -13,13 +14,8 @@ func (c *Conn) handshake() bool {
 	_ = c.raw.SetDeadline(time.Now().Add(c.set.HandshakeTimeout))
 	c.readBy, c.writeBy = time.Time{}, time.Time{}
 	t := tls.Server(c.raw, c.set.TLS)
-	if c.stop.Load() || t.Handshake() != nil {
-		c.set.Counters.HandshakesFailed.Add(1)
-		if c.set.TLSFailed != nil && !c.stop.Load() && !c.aborted.Load() {
-			c.set.TLSFailed(c)
-		}
-		c.out = c.out[:0]
-		c.ending = true
+	if err := t.Handshake(); err != nil {
+		c.handshakeFailed(t, err)
 		return false
 	}
 	c.set.Counters.HandshakesOK.Add(1)
@@ -27,6 +23,19 @@ func (c *Conn) handshake() bool {
 	state := t.ConnectionState()
 	c.tls = queue.TLS{Version: state.Version, Cipher: state.CipherSuite}
 	return true
+}
+
+func (c *Conn) handshakeFailed(t *tls.Conn, err error) {
+	c.out = c.out[:0]
+	c.ending = true
+	if c.stop.Load() || c.aborted.Load() {
+		return
+	}
+	c.set.Counters.HandshakesFailed.Add(1)
+	// One that connects and leaves without a word is a port check, not a failure.
+	if left := err == io.EOF && t.ConnectionState().Version == 0; !left && c.set.TLSFailed != nil {
+		c.set.TLSFailed(c)
+	}
 }
 
 // startTLS answers STARTTLS and does the handshake.
@@ -44,7 +53,7 @@ func (c *Conn) startTLS() {
 	case c.r < c.w:
 		// What was sent along in the clear may be an attacker's (CVE-2011-0411).
 		c.set.Counters.BadCommands.Add(1)
-		c.last(replyTLSAhead)
+		c.hangUp(replyTLSAhead)
 		return
 	}
 	c.out = append(c.out, replyStartTLS...)
