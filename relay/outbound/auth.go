@@ -42,9 +42,9 @@ func (c *conn) authStep(line string, want int) *fault {
 	case r.code == want:
 		return nil
 	case r.class() == 4:
-		return &fault{reply: r.toQueue(queue.StageAuth), fatal: true}
+		return &fault{reply: r.toQueue(queue.StageAuth)}
 	}
-	refused := &fault{reply: r.toQueue(queue.StageAuth), fatal: true}
+	refused := &fault{reply: r.toQueue(queue.StageAuth)}
 	refused.reply.Cause = queue.CauseAuthFailed
 	return refused
 }

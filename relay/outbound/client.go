@@ -50,10 +50,9 @@ func New(config Config, resolver Resolver) *Client {
 // later end with CauseShutdown.
 func (c *Client) Close() {
 	c.cancel()
-	for _, s := range c.pool.drainAll() {
-		s.close()
-	}
-	for _, s := range c.pool.close() {
+	open := c.pool.close()
+	c.CloseIdle()
+	for _, s := range open {
 		s.kill()
 	}
 }

@@ -19,7 +19,7 @@ type conn struct {
 	hop    relay.Hop
 	raw    net.Conn // the socket
 	net    net.Conn // raw, or TLS over it
-	probe  probe    // of the socket
+	probe  *probe   // of raw
 
 	peer peer
 	tls  queue.TLS
@@ -32,6 +32,7 @@ type conn struct {
 	dead   bool          // of no more use
 
 	killed atomic.Bool
+	killer func()      // kill
 	stop   func() bool // ends the watch over ctx; nil: none
 
 	idle idleState // the pool's
@@ -97,7 +98,7 @@ func (c *conn) maxRecipients() int {
 // watch makes the end of ctx the end of the connection, until unwatch.
 func (c *conn) watch(ctx context.Context) {
 	if c.stop == nil && ctx.Done() != nil {
-		c.stop = context.AfterFunc(ctx, c.kill)
+		c.stop = context.AfterFunc(ctx, c.killer)
 	}
 }
 
@@ -189,11 +190,22 @@ func (c *conn) quiet() bool {
 	// TLS may have read on beyond the last reply.
 	c.net.SetReadDeadline(time.Unix(1, 0))
 	_, err := c.in.Peek(1)
-	if err != nil {
-		return ioCause(err) == queue.CauseTimeout
+	return err != nil && ioCause(err) == queue.CauseTimeout
+}
+
+// spoke tells whether the peer has said something, or hung up, while it was
+// our turn. What comes in may also be TLS's own business, such as new keys: then it waits
+// a little, and no.
+func (c *conn) spoke() bool {
+	if !c.inStep() {
+		return true
 	}
-	c.net.SetReadDeadline(time.Now().Add(lastWords)) // for who reads what is here
-	return false
+	if !c.probe.readable() {
+		return false
+	}
+	c.net.SetReadDeadline(time.Now().Add(lastWords))
+	_, err := c.in.Peek(1)
+	return err == nil || ioCause(err) != queue.CauseTimeout
 }
 
 // outOfStep is the fault of a peer that says what it was not asked for.

@@ -48,7 +48,7 @@ func (w *contentWriter) write(p []byte) *fault {
 	dot := -1
 	if !w.binary {
 		var ok bool
-		if dot, ok = w.check(p); !ok {
+		if dot, ok = w.check(p); !ok || w.cr && w.left == 0 {
 			return damaged()
 		}
 	}
@@ -90,7 +90,7 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 		returns++ // the one before p
 	}
 	for at := 0; ; {
-		i := bytes.IndexByte(p[at:], '\n')
+		i := lineEnd(p[at:])
 		if i < 0 {
 			w.middle = at < len(p)
 			break
@@ -109,6 +109,21 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 		returns-- // its LF is to come
 	}
 	return dot, returns == 0
+}
+
+// lineEnd is where the next LF is. It looks at the first few octets by itself,
+// for content of very short lines must not cost a call for each.
+func lineEnd(p []byte) int {
+	n := min(len(p), 8)
+	for i, c := range p[:n] {
+		if c == '\n' {
+			return i
+		}
+	}
+	if i := bytes.IndexByte(p[n:], '\n'); i >= 0 {
+		return n + i
+	}
+	return -1
 }
 
 // put takes checked octets, and writes what is enough for a block.

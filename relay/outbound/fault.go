@@ -15,8 +15,6 @@ import (
 // cause why there was none. A nil *fault is success.
 type fault struct {
 	reply queue.Reply
-	// fatal: the connection is of no more use.
-	fatal bool
 	// decided: the reply is the last word for the recipients concerned; no
 	// other hop is asked.
 	decided bool
@@ -32,7 +30,7 @@ type fault struct {
 
 // broken is the fault of a connection that did not do at stage what was asked of it.
 func broken(stage queue.Stage, cause queue.Cause, err error) *fault {
-	return &fault{reply: queue.Reply{Stage: stage, Cause: cause}, fatal: true, err: err}
+	return &fault{reply: queue.Reply{Stage: stage, Cause: cause}, err: err}
 }
 
 // ours is a decision of our own, without an answer of the peer. It is taken
@@ -51,7 +49,6 @@ var (
 
 // ioCause names what a failed read, write or dial came to.
 func ioCause(err error) queue.Cause {
-	var errno syscall.Errno
 	switch {
 	case errors.Is(err, errOutOfStep), errors.Is(err, errNotSMTP), errors.Is(err, errTooLong):
 		return queue.CauseProtocol
@@ -61,7 +58,8 @@ func ioCause(err error) queue.Cause {
 		return queue.CauseShutdown
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe), errors.Is(err, net.ErrClosed):
 		return queue.CauseClosed
-	case errors.As(err, &errno):
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errnoCause(errno)
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {

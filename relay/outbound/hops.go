@@ -12,6 +12,9 @@ import (
 // overHops asks where the destination is and tries its hops in order, as many
 // as the config allows, until everyone has the last word (RFC 5321 §5.1).
 func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
+	if a.client.ctx.Err() != nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.client.ctx, cancel)()

@@ -1,6 +1,10 @@
 package outbound
 
 import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,4 +201,125 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 		c.Close()
 		h.wg.Wait()
 	})
+}
+
+// counting counts the calls that become system calls.
+type counting struct {
+	net.Conn
+	reads, writes *int
+}
+
+func (c counting) Read(b []byte) (int, error)  { *c.reads++; return c.Conn.Read(b) }
+func (c counting) Write(b []byte) (int, error) { *c.writes++; return c.Conn.Write(b) }
+
+// Over a kept connection a small message is two writes and two reads, or one of
+// each with CHUNKING.
+func TestFewSystemCalls(t *testing.T) {
+	for offer, want := range map[string]int{pipelines: 2, chunks: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			reads, writes := 0, 0
+			h := newHop(t, func(s *side) {
+				gathered := &gathering{Conn: s.conn, in: s.in}
+				s.conn = gathered
+				server(offer, nil, nil)(s)
+			})
+			c := New(Config{Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+				conn, err := h.dial(ctx, a)
+				return counting{conn, &reads, &writes}, err
+			}}, hops(1))
+			c.Deliver(t.Context(), claim(letter, "a@example.com"))
+			reads, writes = 0, 0
+			c.Deliver(t.Context(), claim(letter, "a@example.com", "b@example.com"))
+			if reads != want || writes != want {
+				t.Errorf("%s: %d reads, %d writes", offer, reads, writes)
+			}
+			c.Close()
+			h.wg.Wait()
+		})
+	}
+}
+
+// gathering keeps replies until all commands that are here are answered, as servers do.
+type gathering struct {
+	net.Conn
+	in  *bufio.Reader
+	out []byte
+}
+
+func (g *gathering) Write(b []byte) (int, error) {
+	g.out = append(g.out, b...)
+	if g.in.Buffered() > 0 {
+		return len(b), nil
+	}
+	_, err := g.Conn.Write(g.out)
+	g.out = nil
+	return len(b), err
+}
+
+// A reply that nobody asked for, on a connection that waits, is never taken
+// for an answer to the next message.
+func TestStaleReplyIsNoAnswer(t *testing.T) {
+	ca := newAuthority(t)
+	for _, offer := range []string{lockstep, pipelines, chunks, chunks + " STARTTLS"} {
+		t.Run(offer, func(t *testing.T) {
+			waits := make(chan struct{})
+			h := newHop(t,
+				server(offer, ca.config(t, "a.example"), func(s *side, state, _ string) string {
+					if state != "end" {
+						return ""
+					}
+					s.say("250 2.0.0 taken")
+					<-waits
+					s.say("250 2.0.0 taken")
+					s.stall()
+					return "-"
+				}),
+				server(offer, ca.config(t, "a.example"), func(_ *side, state, _ string) string {
+					if state == "end" {
+						return "550 5.7.1 not this one"
+					}
+					return ""
+				}))
+			c := New(Config{Dial: h.dialTCP, KeepAlive: time.Minute}, hops(1))
+			c.Deliver(t.Context(), claim(letter, "a@example.com"))
+			if len(c.pool.idle) != 1 {
+				t.Fatal("the connection is not kept")
+			}
+			close(waits)
+			for deadline := time.Now().Add(5 * time.Second); !idleReadable(c); {
+				if time.Now().After(deadline) {
+					t.Fatal("the second reply has not come")
+				}
+			}
+			if r := c.Deliver(t.Context(), claim(letter, "a@example.com")).Replies[0]; r.Code != 550 {
+				t.Errorf("%+v", r)
+			}
+			c.Close()
+			h.wg.Wait()
+		})
+	}
+}
+
+// A kept connection whose peer doesn't take RSET is given up for a fresh one.
+func TestRefusedRSET(t *testing.T) {
+	for _, offer := range []string{lockstep, pipelines} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHop(t, server(offer, nil, func(_ *side, state, line string) string {
+				switch {
+				case state == "rset":
+					return "502 5.5.1 not here"
+				case strings.Contains(line, "nobody"):
+					return "550 5.1.1 unknown"
+				}
+				return ""
+			}))
+			c := New(Config{Dial: h.dial}, hops(1))
+			c.Deliver(t.Context(), claim(letter, "nobody@example.com"))
+			if r := c.Deliver(t.Context(), claim(letter, "a@example.com")).Replies[0]; !r.Delivered() || h.dials() != 2 {
+				t.Errorf("%+v over %d connections", r, h.dials())
+			}
+			c.Close()
+			h.wg.Wait()
+		})
+	}
 }

@@ -10,30 +10,30 @@ import (
 )
 
 // probe looks at a socket without waiting and without taking anything from it.
-type probe struct{ socket syscall.RawConn }
+type probe struct {
+	socket syscall.RawConn
+	peek   func(fd uintptr)
+	there  bool // what peek saw
+}
 
-func newProbe(c net.Conn) probe {
-	s, ok := c.(syscall.Conn)
-	if !ok {
-		return probe{}
+func newProbe(c net.Conn) *probe {
+	p := new(probe)
+	if s, ok := c.(syscall.Conn); ok {
+		p.socket, _ = s.SyscallConn() // nil: nothing to see
 	}
-	socket, err := s.SyscallConn()
-	if err != nil {
-		return probe{}
+	p.peek = func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		p.there = err != unix.EAGAIN && err != unix.EINTR
 	}
-	return probe{socket}
+	return p
 }
 
 // readable tells whether the peer has sent something, its end or a reset included.
-func (p probe) readable() bool {
+func (p *probe) readable() bool {
 	if p.socket == nil {
 		return false
 	}
-	var there bool
-	err := p.socket.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		there = err != unix.EAGAIN && err != unix.EINTR
-	})
-	return there || err != nil
+	err := p.socket.Control(p.peek)
+	return err != nil || p.there
 }

@@ -28,7 +28,7 @@ func (s *scan) look(content queue.Content) error {
 	}
 	defer in.Close()
 	block := make([]byte, blockSize)
-	header, tail := true, make([]byte, 0, 4)
+	header, tail := true, []byte("\r\n") // as if a line had ended before: the header may be empty
 	for {
 		n, err := in.Read(block)
 		b := block[:n]
@@ -61,10 +61,8 @@ func headerPart(tail, b []byte) (part []byte, over bool) {
 			return nil, true
 		}
 	}
-	if i := bytes.Index(b, empty); i >= 0 {
-		return b[:i], true
-	}
-	return b, false
+	part, _, over = bytes.Cut(b, empty)
+	return part, over
 }
 
 // lastOctets is the last three octets of tail and b together.

@@ -56,6 +56,7 @@ func (c *Client) dial(ctx context.Context, d queue.Destination, hop relay.Hop) (
 		return nil, f
 	}
 	s := &conn{client: c, dest: d, hop: hop, raw: raw, net: raw, probe: newProbe(raw), born: time.Now()}
+	s.killer = s.kill
 	if !c.pool.add(s) {
 		raw.Close()
 		return nil, broken(queue.StageConnect, queue.CauseShutdown, nil)
@@ -141,7 +142,7 @@ func (c *conn) hello(orHELO bool) *fault {
 // unwelcome is the fault of a host that will not talk to us. Another may, and
 // this one later: 5yz here refuses no recipient.
 func (c *conn) unwelcome(r *reply, stage queue.Stage) *fault {
-	f := &fault{reply: r.toQueue(stage), fatal: true}
+	f := &fault{reply: r.toQueue(stage)}
 	switch {
 	case r.code == 421:
 		f.reply.Cause = queue.CauseConcurrencyLimit

@@ -75,7 +75,7 @@ func (c *conn) startTLS(sec security) *fault {
 		return f
 	}
 	if r.code != 220 {
-		f := &fault{reply: r.toQueue(queue.StageTLS), fatal: true, inClear: queue.NoTLSRefused}
+		f := &fault{reply: r.toQueue(queue.StageTLS), inClear: queue.NoTLSRefused}
 		f.reply.Cause = queue.CauseTLSHandshake // 5yz to STARTTLS refuses no recipient
 		return f
 	}

@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"crypto/tls"
+	"io"
 	"strings"
 	"testing"
 
@@ -267,4 +268,27 @@ func TestRequireTLS(t *testing.T) {
 			t.Errorf("%+v: told %q", test, h.told())
 		}
 	}
+}
+
+// A refusal during the content is heard under TLS too.
+func TestAnswerDuringContentUnderTLS(t *testing.T) {
+	ca := newAuthority(t)
+	h := newHop(t, server(secure, ca.config(t, "a.example"), func(s *side, at, _ string) string {
+		if at != "data" {
+			return ""
+		}
+		s.say("354 go")
+		s.in.Peek(1)
+		s.say("552 5.3.4 too big")
+		s.stall()
+		return "-"
+	}))
+	c := New(Config{Dial: h.dialTCP}, hops(1))
+	m := claim("", "a@example.com")
+	m.Content = queue.Content{Size: 1 << 28, Open: func() (io.ReadCloser, error) { return io.NopCloser(crlfReader{}), nil }}
+	if r := c.Deliver(t.Context(), m).Replies[0]; r.Code != 552 || r.Stage != queue.StageContent || !r.Permanent() {
+		t.Errorf("%+v", r)
+	}
+	c.Close()
+	h.wg.Wait()
 }

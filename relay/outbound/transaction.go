@@ -289,7 +289,7 @@ func (t *transaction) fill(w *contentWriter) *fault {
 // writeBlock writes one block of content. Before each but the first the peer may have
 // interrupted: it need not hear the rest.
 func (t *transaction) writeBlock(b []byte, last bool) *fault {
-	if t.blocks > 0 && !t.c.quiet() {
+	if t.blocks > 0 && t.c.spoke() {
 		return t.interrupted()
 	}
 	t.blocks++
