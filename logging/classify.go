@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"bytes"
 	"strings"
 	"sync"
 )
@@ -38,14 +39,21 @@ func Classify(stage Stage, code int, enhanced [3]uint16, text string) Reason {
 }
 
 // fold gives text in lower case, with each run of white space, line ends and
-// underscores as one space, cut to what dst has room for.
+// underscores as one space, cut to what dst has room for. Mailboxes are left
+// out of it: spam@example.org is nobody's verdict.
 func fold(dst []byte, text string) []byte {
-	space := true
+	space, skip := true, false
 	for i := 0; i < len(text) && len(dst) < cap(dst); i++ {
 		c := text[i]
 		switch {
+		case c == '@':
+			dst = dst[:bytes.LastIndexAny(dst, mailboxEnds)+1]
+			skip = true
+			continue
+		case skip && c > ' ' && strings.IndexByte(mailboxEnds, c) < 0:
+			continue
 		case c <= ' ' || c == '_':
-			if space {
+			if skip = false; space {
 				continue
 			}
 			space, c = true, ' '
@@ -53,12 +61,15 @@ func fold(dst []byte, text string) []byte {
 			c += 'a' - 'A'
 			space = false
 		default:
-			space = false
+			space, skip = false, false
 		}
 		dst = append(dst, c)
 	}
 	return dst
 }
+
+// mailboxEnds is what a mailbox in a reply stands between.
+const mailboxEnds = " <>()[]:;,\"'"
 
 // phraseIndex finds the phrases of a table by their first three octets, so
 // that a text is gone through once however many phrases there are.
@@ -151,9 +162,12 @@ func byEnhanced(stage Stage, code int, enhanced [3]uint16) Reason {
 		if enhanced[0] == 5 {
 			return ReasonMailNotAccepted
 		}
-		return ReasonTryAgainLater
 	case [2]uint16{3, 5}:
 		return ReasonSystemProblem
+	case [2]uint16{4, 1}:
+		if enhanced[0] == 5 && code == 550 && stage == StageRcpt {
+			return ReasonUserUnknown // Exchange Online's edge: no such recipient
+		}
 	case [2]uint16{4, 3}:
 		return ReasonRemoteDNS
 	case [2]uint16{4, 4}:
@@ -192,6 +206,9 @@ func byEnhanced(stage Stage, code int, enhanced [3]uint16) Reason {
 
 // byCode is what code and stage tell alone.
 func byCode(stage Stage, code int, enhanced [3]uint16) Reason {
+	if code < 400 || code > 559 && code != 571 {
+		return ReasonOther // none of SMTP's
+	}
 	switch code {
 	case 421:
 		return ReasonTryAgainLater

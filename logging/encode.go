@@ -38,6 +38,7 @@ type line struct {
 	fields  [1]zapcore.Field
 	scratch []byte
 	headers headers
+	out     bool // tls.out may stand here
 }
 
 // The parts of a line that are objects of their own, in one allocation with it.
@@ -75,7 +76,8 @@ func (l *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if l.Client.IsValid() {
 		l.ip(enc, "client", l.Client)
 	}
-	if !l.In.isZero() || !l.Out.isZero() {
+	l.out = !l.Out.isZero() && l.permit(attemptEvents)
+	if l.out || !l.In.isZero() {
 		if err := enc.AddObject("tls", (*tlsPart)(l)); err != nil {
 			return err
 		}
@@ -112,7 +114,7 @@ func (p *tlsPart) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 			return err
 		}
 	}
-	if !l.Out.isZero() && l.permit(attemptEvents) {
+	if l.out {
 		return enc.AddObject("out", (*tlsOut)(p))
 	}
 	return nil

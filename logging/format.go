@@ -20,7 +20,7 @@ type Style struct {
 
 // Columns of a formatted record.
 const (
-	widthEvent    = 9
+	widthEvent    = 11
 	widthMailbox  = 24
 	widthSubject  = 30
 	subjectOnLine = 48 // characters of a subject that are shown

@@ -128,7 +128,7 @@ func (l *Log) Write(r *Record) error {
 	l.pending.add(dayOf(at), buf.Bytes())
 	l.taken += uint64(size)
 	if len(l.pending.data) == size {
-		signal(l.wake)
+		notify(l.wake)
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (b *batch) add(d day, lines []byte) {
 	b.days = append(b.days, dayEnd{d, len(b.data)})
 }
 
-func signal(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
@@ -199,7 +199,7 @@ func (l *Log) Flush(ctx context.Context) error {
 	if l.flushed >= target {
 		return nil
 	}
-	signal(l.urgent)
+	notify(l.urgent)
 	defer context.AfterFunc(ctx, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -91,13 +91,14 @@ func believable(today day, days []day) bool {
 // out when the wall clock was set or the machine slept.
 type clock struct {
 	ops   *Operations
-	last  time.Time
+	last  time.Time // by the monotonic clock
+	wall  time.Time // the same moment by the wall clock
 	swept time.Time
 }
 
 func newClock(ops *Operations) *clock {
 	now := time.Now()
-	return &clock{ops: ops, last: now, swept: now}
+	return &clock{ops: ops, last: now, wall: now.Round(0), swept: now}
 }
 
 // clockTolerance is by how much the wall clock may stray from the monotonic
@@ -113,11 +114,11 @@ func (c *clock) untilTick() time.Duration {
 // tick tells whether an hour has passed since it last said so.
 func (c *clock) tick() (hourly bool) {
 	now := time.Now()
-	jump := now.Round(0).Sub(c.last.Round(0)) - now.Sub(c.last) // wall less monotonic
+	jump := now.Round(0).Sub(c.wall) - now.Sub(c.last)
 	if jump.Abs() > clockTolerance {
 		c.ops.Log(OpClockJump, Duration(jump))
 	}
-	c.last = now
+	c.last, c.wall = now, now.Round(0)
 	if now.Sub(c.swept) < time.Hour {
 		return false
 	}

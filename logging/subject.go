@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/transform"
@@ -225,7 +224,7 @@ func fromCharset(charset string, octets []byte) (string, bool) {
 		return "", false
 	}
 	out, _, err := transform.Bytes(enc.NewDecoder(), octets)
-	return string(out), err == nil && utf8.Valid(out)
+	return string(out), err == nil && string(out) != "\ufffd" // which alone is what a charset that is not to be trusted gives
 }
 
 // tidy turns tabs and line ends within decoded text into spaces, unpacks what
