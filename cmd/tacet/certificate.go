@@ -21,8 +21,8 @@ import (
 	"tacet/logging"
 )
 
-// certificates holds the certificate that the listeners show. Reload replaces it
-// for new handshakes; sessions that have had theirs go on.
+// certificates holds the certificate that the listeners show. A reload
+// replaces it for new handshakes; sessions that have had theirs go on.
 type certificates struct {
 	ops     *logging.Operations
 	current atomic.Pointer[tls.Certificate]
@@ -38,27 +38,33 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
-// reload reads the configured certificate, or makes a self-signed one. After
-// an error the certificate stays the one before.
-func (c *certificates) reload(config *Config) error {
+// load reads the configured certificate, or makes a self-signed one; nil if no
+// listener needs any. A pair that does not match, as in the middle of a
+// rotation, is an error.
+func (c *certificates) load(config *Config) (*tls.Certificate, error) {
+	if !config.needsCertificate() {
+		return nil, nil
+	}
 	if config.TLS.Cert == "" {
 		pair, err := ownCertificate(filepath.Join(config.keyDir(), "self-signed.pem"), config.Hostname)
-		if err != nil {
-			return err
+		if err == nil {
+			c.ops.Log(logging.OpCertificateSelfSigned)
 		}
-		c.ops.Log(logging.OpCertificateSelfSigned)
-		c.current.Store(pair)
-		return nil
+		return pair, err
 	}
-	// A pair that does not match, as in the middle of a rotation, is an error
-	// here, and the old pair stays.
 	pair, err := tls.LoadX509KeyPair(config.TLS.Cert, config.TLS.Key)
 	if err != nil {
-		return fmt.Errorf("reading tls.cert %s and tls.key %s: %w", config.TLS.Cert, config.TLS.Key, err)
+		return nil, fmt.Errorf("reading tls.cert %s and tls.key %s: %w", config.TLS.Cert, config.TLS.Key, err)
 	}
-	c.current.Store(&pair)
-	c.warn()
-	return nil
+	return &pair, nil
+}
+
+// use shows the certificate from now on.
+func (c *certificates) use(pair *tls.Certificate) {
+	c.current.Store(pair)
+	if pair != nil {
+		c.warn()
+	}
 }
 
 // expiryWarning is how long before its end a certificate is spoken of.

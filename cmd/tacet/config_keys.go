@@ -34,7 +34,7 @@ func (c *Config) sections() []section {
 	wait := func(p *time.Duration) value { return durationValue{p, time.Second, time.Hour} }
 	return []section{
 		{"", []key{
-			{"hostname", textValue{&c.Hostname, hostname}, "the relay's name in greetings, EHLO and trace fields. Default: the machine's name"},
+			{"hostname", textValue{&c.Hostname, ownName}, "the relay's name in greetings, EHLO and trace fields. Default: the machine's name"},
 			{"data_dir", textValue{&c.DataDir, filename}, "holds queue/, keys/ (in no backup), log/ and control.sock. Relative paths start at this file's folder"},
 			{"postmaster", textValue{&c.Postmaster, mailbox}, "where mail to the bare <Postmaster> goes, and whom delivery reports name. Default: postmaster@ the hostname"},
 		}},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -31,6 +32,14 @@ func hostname(s string) error {
 	}
 	if _, err := netip.ParseAddr(ascii); err == nil {
 		return want
+	}
+	return nil
+}
+
+// ownName takes a host name as it stands on the wire: an IDN in its ASCII form.
+func ownName(s string) error {
+	if hostname(s) != nil || strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return errors.New("want a host name such as \"relay.example.org\", an internationalised one as \"xn--…\"")
 	}
 	return nil
 }

@@ -120,6 +120,11 @@ func (c *Config) warnings() []string {
 	if c.Delivery.AuthUser != "" && c.Delivery.TLS != relay.TLSVerify {
 		w = append(w, "delivery.auth_user without tls = \"verify\": whoever stands between may read the password")
 	}
+	for _, r := range c.Delivery.Routes {
+		if r.AuthUser != "" && r.TLS != relay.TLSVerify {
+			w = append(w, "the route of "+r.Domain+" has auth_user without tls = \"verify\": whoever stands between may read the password")
+		}
+	}
 	if !c.Delivery.DenySpecialAddresses {
 		w = append(w, "delivery.deny_special_addresses = false: a foreign domain's MX may point into your own network")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -226,15 +227,22 @@ func (d *daemon) openUsers(context.Context) error {
 }
 
 func (d *daemon) loadCertificate(context.Context) error {
-	if !d.config.needsCertificate() {
-		return nil
+	pair, err := d.certs.load(d.config)
+	if err != nil {
+		return err
 	}
-	return d.certs.reload(d.config)
+	d.certs.use(pair)
+	return nil
 }
 
 // listen opens every listener, or takes it over from systemd.
 func (d *daemon) listen(ctx context.Context, inherited []net.Listener) error {
 	d.server = inbound.New(d.config.inbound(d))
+	for _, l := range inherited {
+		if !slices.ContainsFunc(d.config.Listeners, func(c Listener) bool { return takeOver([]net.Listener{l}, c.Address) != nil }) {
+			return fmt.Errorf("systemd has opened %s, which is the address of no [[listener]]: change tacet.socket or the config", l.Addr())
+		}
+	}
 	for _, l := range d.config.Listeners {
 		listener := takeOver(inherited, l.Address)
 		if listener == nil {

@@ -59,7 +59,15 @@ func (d *daemon) serveHTTP(s *http.Server, l net.Listener, failure logging.Op) {
 			d.ops.Log(failure, logging.Err(err))
 		}
 	})
-	d.made(s.Close)
+	d.made(func() error {
+		// The answers under way are given before what they ask of is closed.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			return s.Close()
+		}
+		return nil
+	})
 }
 
 // health looks at everything without which mail does not flow. Its words are
@@ -78,7 +86,7 @@ func (d *daemon) health() health {
 	if pair := d.certs.current.Load(); pair != nil {
 		fault("certificate_expired", time.Now().After(pair.Leaf.NotAfter))
 	}
-	fault("listener_failed", len(d.failed) > 0)
+	fault("failed", len(d.failed) > 0)
 	h.OK = len(h.Faults) == 0
 	return h
 }
@@ -103,14 +111,14 @@ func (d *daemon) reload() (restart []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if next.needsCertificate() {
-		if err := d.certs.reload(next); err != nil {
-			return nil, err
-		}
+	pair, err := d.certs.load(next)
+	if err != nil {
+		return nil, err
 	}
 	if err := d.reloadUsers(); err != nil {
 		return nil, err
 	}
+	d.certs.use(pair)
 	d.config = next
 	d.routes.use(router)
 	d.client.CloseIdle()

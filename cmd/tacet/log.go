@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -88,12 +89,15 @@ func (c *console) tailLog(ctx context.Context, config *Config, n int, follow boo
 // logPrinter prints a line of the log in the form that was asked for.
 func (c *console) logPrinter() func(logging.Line) error {
 	style := logging.Style{Colour: newPalette(c.out).on}
+	width := terminalWidth(c.out)
 	return func(line logging.Line) error {
 		var err error
 		if c.json {
 			_, err = c.out.Write(append(line.Raw, '\n'))
 		} else {
-			err = logging.Format(c.out, line, style)
+			var text strings.Builder
+			err = logging.Format(&text, line, style)
+			fmt.Fprintln(c.out, wrap(strings.TrimSuffix(text.String(), "\n"), width, 10))
 		}
 		if err != nil {
 			return fmt.Errorf("printing the log: %w", err)

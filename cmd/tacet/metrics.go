@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"tacet/queue"
+	"tacet/relay"
+	"tacet/relay/inbound"
+	"tacet/relay/outbound"
 )
 
 // meter is one figure that is read when Prometheus asks. Its labels are fixed:
@@ -56,40 +59,86 @@ func (d *daemon) metricsHandler() http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
+// label is one label with one value of a closed list.
+func label(name, value string) prometheus.Labels { return prometheus.Labels{name: value} }
+
 func (d *daemon) meters() meters {
 	var m meters
-	count, gauge := prometheus.CounterValue, prometheus.GaugeValue
-	stats := &d.relay.Stats
-	m.add(count, "messages_accepted_total", "Messages taken from clients.", nil, load(&stats.Accepted))
-	m.add(count, "octets_accepted_total", "Content of the messages taken.", nil, load(&stats.Octets))
-	m.add(count, "reports_total", "Delivery reports made.", nil, load(&stats.Reports))
-	const recipients, recipientsHelp = "recipients_total", "Recipients by how their delivery ended."
-	m.add(count, recipients, recipientsHelp, prometheus.Labels{"outcome": "delivered"}, load(&stats.Delivered))
-	m.add(count, recipients, recipientsHelp, prometheus.Labels{"outcome": "failed"}, load(&stats.Failed))
-	m.add(count, recipients, recipientsHelp, prometheus.Labels{"outcome": "expired"}, load(&stats.Expired))
-	m.add(count, "deferrals_total", "Attempts after which another is owed, by recipient.", nil, load(&stats.Deferred))
-	m.add(count, "refusals_total", "Mail, logins and handshakes refused to clients.", nil, load(&stats.Rejected))
-	m.add(count, "log_records_lost_total", "Records that the relay log could not take.", nil, load(&stats.Unlogged))
-	m.add(count, "unsettled_total", "Attempts whose outcome the queue could not record.", nil, load(&stats.Unsettled))
-
-	queued := func(read func(queue.Stats) int64) func() float64 {
-		return func() float64 { return float64(read(d.store.Stats())) }
-	}
-	m.add(gauge, "queue_messages", "Messages in the queue.", nil, queued(func(s queue.Stats) int64 { return int64(s.Messages) }))
-	m.add(gauge, "queue_octets", "Content in the queue.", nil, queued(func(s queue.Stats) int64 { return s.Bytes }))
-	m.add(gauge, "queue_held_messages", "Messages on hold.", nil, queued(func(s queue.Stats) int64 { return int64(s.Held) }))
-	m.add(gauge, "queue_damaged_messages", "Messages set aside because they are damaged.", nil, queued(func(s queue.Stats) int64 { return int64(s.Damaged) }))
-	m.add(gauge, "queue_waiting", "Groups of recipients that wait for an attempt.", nil, queued(func(s queue.Stats) int64 { return int64(s.Waiting) }))
-	m.add(gauge, "deliveries_active", "Deliveries under way.", nil, queued(func(s queue.Stats) int64 { return int64(s.Active) }))
-	m.add(gauge, "queue_destinations", "Destinations with something waiting.", nil, queued(func(s queue.Stats) int64 { return int64(s.Destinations) }))
-	m.add(gauge, "healthy", "1 if the relay does its work.", nil, func() float64 {
+	m.relay(&d.relay.Stats)
+	m.queue(d.store)
+	m.inbound(d.server.Stats())
+	m.outbound(d.client)
+	m.add(prometheus.GaugeValue, "healthy", "1 if the relay does its work.", nil, func() float64 {
 		if d.health().OK {
 			return 1
 		}
 		return 0
 	})
-	m.add(gauge, "build_info", "The version that runs.", prometheus.Labels{
+	m.add(prometheus.GaugeValue, "build_info", "The version that runs.", prometheus.Labels{
 		"version": buildVersion().Version, "go": runtime.Version(),
 	}, func() float64 { return 1 })
 	return m
+}
+
+func (m *meters) relay(s *relay.Stats) {
+	count := prometheus.CounterValue
+	m.add(count, "messages_accepted_total", "Messages taken from clients.", nil, load(&s.Accepted))
+	m.add(count, "octets_accepted_total", "Content of the messages taken.", nil, load(&s.Octets))
+	m.add(count, "reports_total", "Delivery reports made.", nil, load(&s.Reports))
+	const recipients, help = "recipients_total", "Recipients by how their delivery ended."
+	m.add(count, recipients, help, label("outcome", "delivered"), load(&s.Delivered))
+	m.add(count, recipients, help, label("outcome", "failed"), load(&s.Failed))
+	m.add(count, recipients, help, label("outcome", "expired"), load(&s.Expired))
+	m.add(count, "deferrals_total", "Attempts after which another is owed, by recipient.", nil, load(&s.Deferred))
+	m.add(count, "refusals_total", "Mail, logins and handshakes refused to clients.", nil, load(&s.Rejected))
+	m.add(count, "log_records_lost_total", "Records that the relay log could not take.", nil, load(&s.Unlogged))
+	m.add(count, "unsettled_total", "Attempts whose outcome the queue could not record.", nil, load(&s.Unsettled))
+}
+
+func (m *meters) queue(store queue.Admin) {
+	gauge := func(name, help string, read func(queue.Stats) int64) {
+		m.add(prometheus.GaugeValue, name, help, nil, func() float64 { return float64(read(store.Stats())) })
+	}
+	gauge("queue_messages", "Messages in the queue.", func(s queue.Stats) int64 { return int64(s.Messages) })
+	gauge("queue_octets", "Content in the queue.", func(s queue.Stats) int64 { return s.Bytes })
+	gauge("queue_held_messages", "Messages on hold.", func(s queue.Stats) int64 { return int64(s.Held) })
+	gauge("queue_damaged_messages", "Messages set aside because they are damaged.", func(s queue.Stats) int64 { return int64(s.Damaged) })
+	gauge("queue_waiting", "Groups of recipients that wait for an attempt.", func(s queue.Stats) int64 { return int64(s.Waiting) })
+	gauge("queue_destinations", "Destinations with something waiting.", func(s queue.Stats) int64 { return int64(s.Destinations) })
+	gauge("deliveries_active", "Deliveries under way.", func(s queue.Stats) int64 { return int64(s.Active) })
+}
+
+func (m *meters) inbound(s *inbound.Stats) {
+	count := prometheus.CounterValue
+	m.add(prometheus.GaugeValue, "connections", "Connections of clients, open now.", nil, load(&s.Open))
+	m.add(count, "connections_total", "Connections of clients.", nil, load(&s.Connections))
+	m.add(count, "connections_turned_away_total", "Connections refused for a limit.", nil, load(&s.TurnedAway))
+	m.add(count, "accept_failures_total", "Connections that could not be accepted.", nil, load(&s.AcceptFailed))
+	m.add(count, "logins_total", "Logins of clients.", label("outcome", "ok"), load(&s.AuthOK))
+	m.add(count, "logins_total", "Logins of clients.", label("outcome", "failed"), load(&s.AuthFailed))
+	m.add(count, "handshakes_total", "TLS handshakes with clients.", label("outcome", "ok"), load(&s.HandshakesOK))
+	m.add(count, "handshakes_total", "TLS handshakes with clients.", label("outcome", "failed"), load(&s.HandshakesFailed))
+	const ended, help = "sessions_ended_total", "Sessions that the relay ended, by cause."
+	m.add(count, ended, help, label("cause", "errors"), load(&s.ErrorBudget))
+	m.add(count, ended, help, label("cause", "foreign"), load(&s.Foreign))
+	m.add(count, ended, help, label("cause", "idle"), load(&s.TimedOut))
+	m.add(count, ended, help, label("cause", "stalled"), load(&s.Stalled))
+	m.add(count, ended, help, label("cause", "panic"), load(&s.Panics))
+	m.add(count, "bad_commands_total", "Commands that were wrong.", nil, load(&s.BadCommands))
+	m.add(count, "bad_contents_total", "Contents with a bare CR, a bare LF or a NUL.", nil, load(&s.BadContent))
+}
+
+func (m *meters) outbound(client *outbound.Client) {
+	counter := func(name, help string, labels prometheus.Labels, read func(outbound.Stats) int64) {
+		m.add(prometheus.CounterValue, name, help, labels, func() float64 { return float64(read(client.Stats())) })
+	}
+	counter("next_hop_connections_total", "Connections to next hops.", nil, func(s outbound.Stats) int64 { return s.Opened })
+	counter("next_hop_connections_reused_total", "Attempts over a kept connection.", nil, func(s outbound.Stats) int64 { return s.Reused })
+	counter("next_hop_sessions_total", "Sessions with next hops.", label("tls", "yes"), func(s outbound.Stats) int64 { return s.TLS })
+	counter("next_hop_sessions_total", "Sessions with next hops.", label("tls", "no"), func(s outbound.Stats) int64 { return s.Plain })
+	for cause := queue.CauseNone + 1; int(cause) < len(client.Stats().Causes); cause++ {
+		counter("attempts_ended_total", "Recipients left without a deciding answer, by cause.",
+			label("cause", relay.Reason(queue.Reply{Cause: cause}).String()),
+			func(s outbound.Stats) int64 { return s.Causes[cause] })
+	}
 }

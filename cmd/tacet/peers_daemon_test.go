@@ -26,6 +26,7 @@ type daemon struct {
 	bin, dir, config   string
 	starttls, implicit string // addresses of its listeners
 	env                []string
+	quiet              bool // no one follows its log
 	proc               *process
 	log                *feed[record]
 }
@@ -126,7 +127,7 @@ func (d *daemon) start() {
 		}
 		ready = bytes.Contains(buf[:n], []byte("READY=1"))
 	}
-	if d.log == nil {
+	if d.log == nil && !d.quiet {
 		d.log = d.follow()
 	}
 }
@@ -215,6 +216,26 @@ func parseRecord(t *testing.T, line string) record {
 		decoder.Decode(&value)
 	}
 	return r
+}
+
+// written reads the whole relay log as it is on disk.
+func (d *daemon) written() []record {
+	d.t.Helper()
+	files, err := filepath.Glob(filepath.Join(d.path("log"), "relay-*.jsonl"))
+	if err != nil || len(files) == 0 {
+		d.t.Fatalf("no relay log: %v", err)
+	}
+	var all []record
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			all = append(all, parseRecord(d.t, line))
+		}
+	}
+	return all
 }
 
 // outcome waits for the record of an event for a recipient.

@@ -164,27 +164,6 @@ func portOf(t *testing.T, addr string) string {
 // hop writes an address as next_hop has it.
 func hop(addr string) string { return "[127.0.0.1]" + addr[strings.LastIndexByte(addr, ':'):] }
 
-// awaitPort waits until a program listens that tells of it in no other way.
-func awaitPort(t *testing.T, addr string) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("no one listens at %s: %v", addr, err)
-		}
-	}
-}
-
 // identity is a certificate for this host, that vouches for itself.
 type identity struct {
 	cert, key string // PEM files
@@ -264,6 +243,29 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 		reading.Wait()
 	})
 	return p
+}
+
+// listens waits until a program listens that tells of it in no other way.
+func (p *process) listens(addr string) {
+	p.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	for {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-p.exited:
+			p.t.Fatalf("%v ended:\n%s", p.cmd.Args, lastOf(p.output.all()))
+		case <-ctx.Done():
+			p.t.Fatalf("%v does not listen: %v", p.cmd.Args, err)
+		}
+	}
 }
 
 // kill ends the program's whole group at once.

@@ -12,9 +12,9 @@ import (
 type refusal struct {
 	name     string
 	args     []string // of smtp-sink
-	event    string
-	reason   string // empty: any
-	stage    string // empty: any
+	event    string   // empty: deferred or failed
+	reason   string   // empty: any
+	stage    string   // empty: any
 	code     int
 	bodySize int
 }
@@ -31,10 +31,11 @@ func refusals() []refusal {
 		{name: "quit-refused", args: []string{"-f", "QUIT"}, event: "delivered", code: 250},
 		{name: "quit-cut", args: []string{"-q", "QUIT"}, event: "delivered", code: 250},
 		// Time-outs.
-		{name: "data-late", args: []string{"-w", "30"}, event: "deferred", reason: "timeout", stage: "data"},
 		{name: "read-late", args: []string{"-H", "30"}, event: "deferred", reason: "ambiguous", stage: "end"},
 		{name: "read-late-big", args: []string{"-H", "30", "-T", "4096"}, event: "deferred", reason: "timeout", stage: "content", bodySize: 8_000_000},
-		{name: "abort", args: []string{"-A", "0"}, event: "failed", code: 550},
+		// A 550 that comes together with the 354 may be out of step, or the last word.
+		{name: "abort-at-once", args: []string{"-A", "0"}},
+		{name: "abort", args: []string{"-A", "1", "-T", "4096"}, event: "failed", stage: "content", code: 550, bodySize: 8_000_000},
 	}
 	stages := []struct{ verb, name, stage string }{
 		{"CONNECT", "connect", "greeting"}, {"EHLO HELO", "ehlo", "ehlo"}, {"MAIL", "mail", "mail"}, {"RCPT", "rcpt", "rcpt"}, {"DATA", "data", "data"}, {".", "dot", "end"},
@@ -42,16 +43,17 @@ func refusals() []refusal {
 	for _, s := range stages {
 		refused := "failed"
 		if s.name == "connect" || s.name == "ehlo" {
-			refused = "" // either: below
+			refused = ""
 		}
-		cut := "connection_closed"
+		cut, late := "connection_closed", "timeout"
 		if s.name == "dot" {
-			cut = "ambiguous"
+			cut, late = "ambiguous", "ambiguous"
 		}
 		list = append(list,
 			refusal{name: "soft-" + s.name, args: []string{"-r", s.verb}, event: "deferred", stage: s.stage, code: 450},
 			refusal{name: "hard-" + s.name, args: []string{"-f", s.verb}, event: refused, stage: s.stage, code: 500},
 			refusal{name: "cut-" + s.name, args: []string{"-q", s.verb}, event: "deferred", stage: s.stage, reason: cut},
+			refusal{name: "late-" + s.name, args: []string{"-p", "-W", strings.Fields(s.verb)[0] + ":60"}, event: "deferred", stage: s.stage, reason: late},
 			refusal{name: "bye-" + s.name, args: []string{"-Q", s.verb}, event: "deferred", stage: s.stage, code: 421},
 		)
 	}
@@ -73,10 +75,10 @@ func (p *peers) smtpSink(t *testing.T) {
 		addr := freePort(t)
 		ports[c.name] = addr
 		fmt.Fprintf(&config, "[[delivery.route]]\ndomain = \"%s.example\"\nnext_hop = %q\n", c.name, hop(addr))
-		sinks = append(sinks, start(t, exec.Command("smtp-sink", append(c.args, addr, "100")...)))
+		sinks = append(sinks, start(t, exec.Command("smtp-sink", append(c.args, "-u", "postfix", addr, "100")...)))
 	}
-	for _, c := range cases {
-		awaitPort(t, ports[c.name])
+	for i, c := range cases {
+		sinks[i].listens(ports[c.name])
 	}
 	d := p.daemon(t, config.String())
 	s, err := dial(d.starttls, nil)

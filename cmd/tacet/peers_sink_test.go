@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // sink is a next hop that keeps every octet it is sent.
@@ -43,6 +44,7 @@ type message struct {
 	sum     [32]byte
 	chunked bool
 	tls     bool
+	taken   time.Time // when the sink began to say so
 }
 
 func (m message) String() string {
@@ -263,6 +265,7 @@ func (d *dialog) taken(verb string) bool {
 	}
 	m := d.now
 	m.content, m.ledger, m.sum = d.keep.end()
+	m.taken = time.Now()
 	d.mail.add(m)
 	return d.reply(verb, "", "250 2.0.0 Ok: queued as SINK42")
 }

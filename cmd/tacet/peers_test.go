@@ -39,6 +39,8 @@ func TestPeers(t *testing.T) {
 		run  func(*peers, *testing.T)
 	}{
 		{"clients", (*peers).clients},
+		{"logins", (*peers).logins},
+		{"completed", (*peers).completed},
 		{"extensions", (*peers).extensions},
 		{"postfix", (*peers).postfix},
 		{"smtpsink", (*peers).smtpSink},
@@ -49,6 +51,7 @@ func TestPeers(t *testing.T) {
 		{"badstart", (*peers).badStart},
 		{"fulldisk", (*peers).fullDisk},
 		{"nexthopdown", (*peers).nextHopDown},
+		{"retry", (*peers).retryUnreachable},
 		{"nodns", (*peers).noDNS},
 		{"seconddaemon", (*peers).secondDaemon},
 		{"sigterm", (*peers).sigterm},

@@ -32,20 +32,20 @@ func (p *peers) try(t *testing.T) {
 	text := strings.Join(run.output.until(t, "the hints", func(lines []string) bool {
 		return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "Ctrl-C") })
 	}), "\n")
-	_, hints, _ := strings.Cut(text, "\n# ")
 	var pasted int
-	for hint := range strings.SplitSeq(hints, "\n\n") {
-		name, command, ok := strings.Cut(strings.TrimPrefix(hint, "# "), "\n")
-		if !ok {
+	for hint := range strings.SplitSeq(text, "\n\n") {
+		hint, found := strings.CutPrefix(hint, "# ")
+		if !found {
 			continue
 		}
+		name, command, _ := strings.Cut(hint, "\n")
 		t.Run(name, func(t *testing.T) {
 			before := len(run.output.all())
 			out, errs, status := runProgram(t, paste(p.bin, command))
 			if status != 0 {
 				t.Fatalf("status %d\n%s\n%s%s", status, command, out, errs)
 			}
-			if strings.HasPrefix(command, "tacet ") {
+			if strings.Contains(command, " queue list ") {
 				return
 			}
 			pasted++

@@ -41,15 +41,17 @@ error, the mail to the relay log (log.dir).`,
   tacet serve --config ./tacet.toml
   tacet check && systemctl reload tacet`,
 		Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.serve(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			limitMemory()
+			if err := hardenProcess(); err != nil {
+				return err
+			}
+			return c.serve(cmd.Context())
+		},
 	}
 }
 
 func (c *console) serve(ctx context.Context) error {
-	limitMemory()
-	if err := hardenProcess(); err != nil {
-		return err
-	}
 	config, err := LoadConfig(c.config)
 	if err != nil {
 		return err
@@ -59,6 +61,7 @@ func (c *console) serve(ctx context.Context) error {
 		return fmt.Errorf("taking over the sockets of systemd: %w", err)
 	}
 	ops := c.operations()
+	defer logging.CaptureStd(ops)()
 	ops.Log(logging.OpStarted, logging.Version(buildVersion().Version))
 	// The signals are taken from here on, so that one that comes during the start is not lost.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)

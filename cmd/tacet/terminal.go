@@ -47,12 +47,74 @@ func (p palette) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (p palette) bold(s string) string   { return p.paint("1", s) }
-func (p palette) dim(s string) string    { return p.paint("2", s) }
-func (p palette) red(s string) string    { return p.paint("31", s) }
-func (p palette) green(s string) string  { return p.paint("32", s) }
-func (p palette) yellow(s string) string { return p.paint("33", s) }
-func (p palette) cyan(s string) string   { return p.paint("36", s) }
+func (p palette) bold(s string) string { return p.paint("1", s) }
+func (p palette) dim(s string) string  { return p.paint("2", s) }
+func (p palette) cyan(s string) string { return p.paint("36", s) }
+
+// wrap breaks a line that is wider than the terminal between its parts, which
+// are two spaces or more apart, and indents what follows. Only the first two
+// columns, time and event, keep their width. Colours take no room.
+func wrap(line string, width, indent int) string {
+	if width <= 0 || visibleWidth(line) <= width {
+		return line
+	}
+	var b strings.Builder
+	column := 0
+	for i, p := range parts(line) {
+		gap, n := min(p.gap, 2), visibleWidth(p.text)
+		if i <= 2 {
+			gap = p.gap
+		}
+		if i > 0 && column+gap+n > width {
+			b.WriteByte('\n')
+			column, gap = 0, indent
+		}
+		b.WriteString(strings.Repeat(" ", gap))
+		b.WriteString(p.text)
+		column += gap + n
+	}
+	return b.String()
+}
+
+// part is a piece of a line and how many spaces stand before it.
+type part struct {
+	gap  int
+	text string
+}
+
+// parts splits a line where two spaces or more stand outside of quotation marks.
+func parts(line string) []part {
+	var found []part
+	quoted, begin, gap := false, 0, 0
+	for i := 0; i < len(line); i++ {
+		switch {
+		case line[i] == '"':
+			quoted = !quoted
+		case !quoted && strings.HasPrefix(line[i:], "  "):
+			found = append(found, part{gap, line[begin:i]})
+			gap = len(line[i:]) - len(strings.TrimLeft(line[i:], " "))
+			begin = i + gap
+			i = begin - 1
+		}
+	}
+	return append(found, part{gap, line[begin:]})
+}
+
+// visibleWidth is how many columns a line takes, less its colours.
+func visibleWidth(line string) int {
+	n, hidden := 0, false
+	for _, r := range line {
+		switch {
+		case r == '\x1b':
+			hidden = true
+		case hidden:
+			hidden = r != 'm'
+		default:
+			n++
+		}
+	}
+	return n
+}
 
 // printable is a text from the network as a terminal may see it: without
 // control, format and bidirectional characters.

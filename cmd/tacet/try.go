@@ -40,7 +40,13 @@ swaks, curl, msmtp and Python, and the relay log as it is written, until Ctrl-C.
   tacet try --once && echo it works
   tacet try --json | jq -c .status`,
 		Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.try(cmd.Context(), once) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			limitMemory()
+			if err := hardenProcess(); err != nil {
+				return err
+			}
+			return c.try(cmd.Context(), once)
+		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the first delivery")
 	return cmd
@@ -69,10 +75,6 @@ const tryTimeout = 30 * time.Second
 func (c *console) try(ctx context.Context, once bool) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	limitMemory()
-	if err := hardenProcess(); err != nil {
-		return err
-	}
 	page := newTryPage(c)
 	page.greet()
 	dir, err := os.MkdirTemp("", "tacet-try-")

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -38,6 +41,21 @@ END`},
 	return hints
 }
 
+// program is how a shell finds this binary: by its name if it is the one that
+// the name finds, else by its path.
+func program() string {
+	own, err := os.Executable()
+	if err != nil {
+		return "tacet"
+	}
+	if found, err := exec.LookPath("tacet"); err == nil {
+		if found, err = filepath.EvalSymlinks(found); err == nil && found == own {
+			return "tacet"
+		}
+	}
+	return own
+}
+
 // greet is the first thing to be seen.
 func (t *tryPage) greet() {
 	if !t.json {
@@ -58,7 +76,7 @@ func (t *tryPage) started(p *playground, nextHop netip.AddrPort) {
 	row("submit at", p.starttls.String(), "STARTTLS")
 	row("", p.implicit.String(), "implicit TLS")
 	row("user", p.user, "password "+p.password)
-	row("next hop", nextHop.String(), "built in, STARTTLS, takes all mail and forgets it")
+	row("next hop", nextHop.String(), "built in, with STARTTLS; it forgets all mail")
 	fmt.Fprintf(t.out, "\n%s\n\n", t.p.dim("A first message through the real wire, and what the relay log says of it:"))
 }
 
@@ -71,7 +89,7 @@ func (t *tryPage) hints(p *playground) {
 	for _, h := range p.commands() {
 		fmt.Fprintf(t.out, "\n%s\n%s\n", t.p.cyan("# "+h.name), h.command)
 	}
-	fmt.Fprintf(t.out, "\n%s\n%s\n\n", t.p.cyan("# the queue, should the next hop be slow"), "tacet queue list --config "+p.dir+"/tacet.toml")
+	fmt.Fprintf(t.out, "\n%s\n%s\n\n", t.p.cyan("# the queue, should the next hop be slow"), program()+" queue list --config "+p.dir+"/tacet.toml")
 	fmt.Fprintf(t.out, "%s\n\n", t.p.dim("The relay log follows as it is written. Ctrl-C ends the relay and removes everything."))
 }
 

@@ -159,7 +159,7 @@ func newUserList(c *console) *cobra.Command {
 		Example: `  tacet user list
   tacet user list --json | jq -r .user`,
 		Args: takes(),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := LoadConfig(c.config)
 			if err != nil {
 				return err
@@ -171,6 +171,9 @@ func newUserList(c *console) *cobra.Command {
 			}
 			if err != nil {
 				return fmt.Errorf("reading the users file: %w", err)
+			}
+			if err := c.recordUsers(cmd.Context(), config, logging.VerbUserList, logging.ScopeAll); err != nil {
+				return err
 			}
 			names, err := auth.CheckFile(content)
 			for _, name := range names {
@@ -223,13 +226,18 @@ the user has submitted before is still delivered.`,
 	}
 }
 
-// tellDaemon makes a running daemon read the users file, and puts the change
-// on record. Before the first start there is neither a daemon nor a log.
-func (c *console) tellDaemon(ctx context.Context, config *Config, verb logging.Verb) {
+// recordUsers puts on record what is done to the users. Before the first
+// start there is no log to do that in.
+func (c *console) recordUsers(ctx context.Context, config *Config, verb logging.Verb, scope logging.Scope) error {
 	if _, err := os.Stat(config.Log.Dir); errors.Is(err, fs.ErrNotExist) {
-		return
+		return nil
 	}
-	if err := c.recordByCommand(ctx, config, verb, logging.ScopeUser); err != nil {
+	return c.recordByCommand(ctx, config, verb, scope)
+}
+
+// tellDaemon makes a running daemon read the users file, and puts the change on record.
+func (c *console) tellDaemon(ctx context.Context, config *Config, verb logging.Verb) {
+	if err := c.recordUsers(ctx, config, verb, logging.ScopeUser); err != nil {
 		c.note("the change is done but not on record: %v", err)
 	}
 	daemon, err := dialControl(ctx, config.controlSocket())

@@ -238,8 +238,10 @@ func (s *Store) RetryAll(ctx context.Context) (int, error) {
 	}
 	c := &s.committer
 	c.mu.Lock()
-	_ = c.cur.batch.Set([]byte(keyRetries), binary.BigEndian.AppendUint64(nil, generation), nil)
-	c.joined(false)
+	if !c.refuse {
+		_ = c.cur.batch.Set([]byte(keyRetries), binary.BigEndian.AppendUint64(nil, generation), nil)
+		c.joined(false)
+	}
 	c.mu.Unlock()
 	s.mu.Unlock()
 	if err := s.flush(); err != nil {
@@ -308,6 +310,6 @@ func (s *Store) Stats() queue.Stats {
 	x := &s.index
 	return queue.Stats{
 		Messages: len(x.byID), Waiting: x.waiting, Active: len(s.claims), Held: x.held,
-		Damaged: x.damaged, Destinations: len(x.order), Bytes: x.bytes,
+		Damaged: x.damaged + s.unreadable, Destinations: len(x.order), Bytes: x.bytes,
 	}
 }

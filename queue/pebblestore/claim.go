@@ -347,7 +347,7 @@ func (s *Store) dueNow(mi uint32) bool {
 func (s *Store) forget(mi uint32) {
 	s.recent.remove(mi)
 	s.index.remove(mi)
-	if len(s.index.byID) == 0 {
+	if n := len(s.index.byID); n == 0 || n == trimMessages {
 		s.keep.poke()
 	}
 }

@@ -43,7 +43,8 @@ type committer struct {
 	plain   []byte        // scratch for a state record
 	room    sync.Cond     // the current group has room again
 	kick    chan struct{} // something has joined the current group
-	closing bool
+	refuse  bool          // nothing more may join but a flush
+	closing bool          // the committer ends once all is committed
 
 	// target is how many messages a group waits for. It follows how many
 	// sessions really come at the same time: a single one never waits.
@@ -84,7 +85,7 @@ func (c *committer) joined(put bool) {
 
 // waitRoom is called with c.mu held before a message joins.
 func (c *committer) waitRoom() {
-	for c.cur.batch.Len() >= maxGroupBytes && !c.closing {
+	for c.cur.batch.Len() >= maxGroupBytes && !c.refuse {
 		c.room.Wait()
 	}
 }

@@ -139,7 +139,7 @@ func (w *crashWork) run() {
 	w.put(3000, false, "a@one.example")
 	must(w.s.Hold(ctx, survivor.ID))
 	must(w.s.Unhold(ctx, survivor.ID))
-	must(w.s.db.Flush())
+	must(w.s.flushTables())
 	w.settle("one.example", true, nil)
 	must(w.s.keys.slots.scrub())
 	report := benchMessage(time.Now())

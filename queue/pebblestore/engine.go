@@ -20,7 +20,7 @@ import (
 // used again, which spares the file system's journal: four of them at most
 // stay on the disk. Of an idle store little is left in memory.
 const (
-	memtableSize   = 8 << 20
+	memtableSize   = 6 << 20
 	memtables      = 2
 	blockCacheSize = 4 << 20
 	maxOpenFiles   = 256
@@ -32,17 +32,18 @@ const (
 	formatVersion = pebble.FormatValueSeparation
 )
 
-// Names of records: one letter, then the queue ID. All messages' records are
-// in [firstRecord, endRecord).
+// Names of records: one letter, then the queue ID.
 const (
 	prefixContent  = 'c'
 	prefixEnvelope = 'e'
 	prefixState    = 's'
-	firstRecord    = 'c'
-	endRecord      = 't'
 
 	keyRetries = "mretries" // the retry generation, see Store.RetryAll
 	keyFormat  = "mformat"  // one octet: queueFormat
+
+	// lostRetries stands for a retry generation that cannot be read: beyond any
+	// that was, so that what waits is rather tried too early than too late.
+	lostRetries = 1 << 32
 
 	queueFormat = 1 // of the records' names, and of how they are sealed
 )
@@ -58,6 +59,7 @@ func engineOptions(s *Store, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		MemTableSize:                memtableSize,
 		MemTableStopWritesThreshold: memtables,
 		MaxOpenFiles:                maxOpenFiles,
+		MaxManifestFileSize:         1 << 20,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               32 << 20,
@@ -77,23 +79,28 @@ func engineOptions(s *Store, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		},
 	}
 	o.Experimental.L0CompactionConcurrency = 1
+	// A part of a table keeps all of it on the disk.
+	o.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return false }
 	for i := range o.Levels {
 		// What is sealed does not compress.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
-		o.Levels[i].BlockSize = 16 << 10
+		// A damaged block takes few messages with it.
+		o.Levels[i].BlockSize = 4 << 10
 	}
 	return o
 }
 
-// engineLogger keeps the engine silent. Its Fatalf returns, which the engine
-// does not expect; but by then the store takes no more writes and
-// acknowledges nothing, and the process is about to end.
+// engineLogger keeps the engine silent. The engine goes on wrongly where Fatalf
+// returns, so it does not while the store runs: the goroutine stops there for
+// ever, the store acknowledges nothing more, and the process is about to end.
 type engineLogger struct{ s *Store }
 
 func (engineLogger) Infof(string, ...any)  {}
 func (engineLogger) Errorf(string, ...any) {}
 func (l engineLogger) Fatalf(format string, args ...any) {
-	l.s.fail(fmt.Errorf("the engine failed: "+format, args...))
+	err := fmt.Errorf("the engine failed: "+format, args...)
+	_ = l.s.check(err)
+	l.s.fail(err)
 }
 
 // maxBackgroundErrors in a row mean that what is in memory cannot be written

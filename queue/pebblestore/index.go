@@ -231,16 +231,6 @@ func (x *index) pull(gi uint32, pos int32) {
 	x.reorder(g.dest)
 }
 
-// setNext moves a waiting group to another time.
-func (x *index) setNext(gi uint32, next int64) {
-	g := x.groups.at(gi)
-	g.next = next
-	if g.pos >= 0 {
-		x.groupFix(x.dests.at(g.dest).heap, int(g.pos))
-		x.reorder(g.dest)
-	}
-}
-
 // due is the group at the destination that is due longest, 0 if none is.
 func (x *index) due(name queue.Destination, now int64) uint32 {
 	di, ok := x.byName[name]

@@ -10,8 +10,14 @@ import (
 // Times of the keeper.
 const (
 	scrubDelay = 20 * time.Second // from a settlement to the overwriting of its slot
-	trimDelay  = 2 * time.Second  // from an empty queue to giving its space back
+	trimDelay  = 2 * time.Second  // from a drained queue to giving its space back
 	keyRetry   = 30 * time.Second // after keys could not be written
+)
+
+// When space is given back.
+const (
+	trimMessages = 256     // at most so many are queued
+	trimTables   = 4 << 20 // and the tables take so many octets, and twice what is queued
 )
 
 // keeper ends epochs, overwrites the slots of settled messages, and gives
@@ -22,6 +28,7 @@ type keeper struct {
 	done chan struct{}
 
 	rotateAt, scrubAt, trimAt time.Time // zero: nothing to do
+	trimmed                   bool      // ranges were deleted and the tables not yet looked at again
 }
 
 func (k *keeper) init() {
@@ -106,16 +113,26 @@ func (s *Store) keepOnce() {
 			k.scrubAt = now.Add(keyRetry)
 		}
 	}
-	if due(&k.trimAt, s.tables.Load() && s.empty(), trimDelay) {
-		s.tables.Store(false)
-		s.giveBack()
+	if due(&k.trimAt, s.tables.Load() && s.drained(), trimDelay) {
+		if k.trimmed = s.trimStep(k.trimmed); k.trimmed {
+			k.trimAt = now.Add(trimDelay)
+		}
 	}
 }
 
-func (s *Store) empty() bool {
+// drained tells whether little is queued.
+func (s *Store) drained() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.index.byID) == 0
+	return len(s.index.byID) <= trimMessages
+}
+
+// wasteful tells whether the tables are much larger than what is queued.
+func (s *Store) wasteful() bool {
+	total := s.db.Metrics().Total()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return total.TablesSize > 2*s.index.bytes+trimTables
 }
 
 // rotate begins a new epoch and ends the others: the keys of what is still
@@ -158,8 +175,10 @@ const moveChunk = 1 << 15
 
 // moveKeys puts the keys of an epoch's survivors into slots.
 func (s *Store) moveKeys(e *epoch) error {
-	for {
-		ids, at := s.survivors(e.ref)
+	for from := uint32(1); ; {
+		var ids []queue.ID
+		var at []uint32
+		ids, at, from = s.survivors(e.ref, from)
 		slots, err := s.keys.slots.put(ids, e.messageKey)
 		if err != nil {
 			return err
@@ -169,8 +188,8 @@ func (s *Store) moveKeys(e *epoch) error {
 		}
 		s.mu.Lock()
 		for i, mi := range at {
-			if m := s.index.msgs.at(mi); m.id == ids[i] && m.key == e.ref {
-				m.key = keyRef(slots[i])
+			if now, ok := s.index.byID[ids[i]]; ok && now == mi {
+				s.index.msgs.at(mi).key = keyRef(slots[i])
 			} else {
 				s.keys.slots.release(slots[i]) // settled meanwhile
 			}
@@ -179,23 +198,22 @@ func (s *Store) moveKeys(e *epoch) error {
 	}
 }
 
-// survivors lists messages whose key is in the epoch, up to moveChunk.
-func (s *Store) survivors(ref keyRef) (ids []queue.ID, at []uint32) {
+// survivors lists messages whose key is in the epoch, about in the order in
+// which they came, up to moveChunk of them, and where to go on. None of those
+// that come meanwhile is in an epoch that has ended.
+func (s *Store) survivors(ref keyRef, from uint32) (ids []queue.ID, at []uint32, next uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, mi := range s.index.byID {
-		if m := s.index.msgs.at(mi); m.key == ref {
-			ids, at = append(ids, m.id), append(at, mi)
-			if len(ids) == moveChunk {
-				break
-			}
+	for next = from; next < s.index.msgs.next && len(ids) < moveChunk; next++ {
+		if m := s.index.msgs.at(next); !m.id.IsZero() && m.key == ref {
+			ids, at = append(ids, m.id), append(at, next)
 		}
 	}
-	return ids, at
+	return ids, at, next
 }
 
-// giveBack makes the engine give up the space of what was deleted, once
-// nothing is queued. The deletion itself is the committer's: only there is it
+// giveBack makes the engine give up the space of what was deleted, without
+// reading it all again, once little is queued. The deletion itself is the committer's: only there is it
 // certain that no message is between the index and the disk.
 func (s *Store) giveBack() {
 	done := make(chan struct{})
@@ -209,21 +227,49 @@ func (s *Store) giveBack() {
 	case <-s.keep.stop:
 		return
 	}
-	if err := s.db.Flush(); err != nil {
+	if err := s.flushTables(); err != nil {
 		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("flush: %w", err)})
 	}
-	s.tables.Store(false)
 }
 
-// trimRecords deletes the range of all records if nothing is queued. The
-// messages that are gathered at the moment are written after it.
+// trimStep gives space back in two steps: tables that hold nothing which is
+// queued go without being read; if that does not suffice, the others are
+// rewritten. It returns whether the second step is to follow.
+func (s *Store) trimStep(trimmed bool) bool {
+	switch {
+	case !s.wasteful():
+		s.tables.Store(false)
+		return false
+	case !trimmed:
+		s.giveBack()
+		s.tables.Store(true)
+		return true
+	}
+	if err := s.compactTables(); err != nil {
+		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("compact: %w", err)})
+	}
+	s.tables.Store(false)
+	return false
+}
+
+// trimRecords deletes the ranges of records between those of queued messages.
+// The messages that are gathered at the moment are written after it.
 func (s *Store) trimRecords(done chan struct{}) {
 	defer close(done)
-	if s.failedError() != nil || !s.empty() || s.loadErr != nil {
+	ids := s.ids()
+	if s.failedError() != nil || len(ids) > trimMessages || s.loadErr != nil {
 		return
 	}
 	b := s.db.NewBatch()
-	_ = b.DeleteRange([]byte{firstRecord}, []byte{endRecord}, nil)
+	for _, prefix := range []byte{prefixContent, prefixEnvelope, prefixState} {
+		from := []byte{prefix}
+		for _, id := range ids {
+			key := recordKey(nil, prefix, id)
+			_ = b.DeleteRange(from, key, nil)
+			from = append(key, 0xff, 0xff, 0xff) // beyond the last recipient's state
+		}
+		_ = b.DeleteRange(from, []byte{prefix + 1}, nil)
+	}
 	_ = s.apply(b)
 	_ = b.Close()
 }

@@ -126,17 +126,17 @@ type keyring struct {
 
 // openKeyring opens the key folder, makes it where there is none, and begins
 // an epoch. Epochs of an earlier process stay readable until they are ended.
-func openKeyring(fs vfs.FS, dir string, master []byte) (k *keyring, err error) {
+func openKeyring(fs vfs.FS, dir string, master []byte) (_ *keyring, err error) {
 	if err := makeFolder(fs, dir); err != nil {
 		return nil, fmt.Errorf("make the key folder: %w", err)
 	}
-	k = &keyring{fs: fs, dir: dir, epochs: make(map[keyRef]*epoch)}
+	k := &keyring{fs: fs, dir: dir, epochs: make(map[keyRef]*epoch)}
 	if k.folder, err = fs.OpenDir(dir); err != nil {
 		return nil, fmt.Errorf("open the key folder: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			k.close()
+			err = errors.Join(err, k.close())
 		}
 	}()
 	if err := setMode(k.folder, 0o700); err != nil {
@@ -319,9 +319,6 @@ func (k *keyring) loadEpoch(name string) error {
 
 // destroy makes the epoch's key unreadable for good.
 func (k *keyring) destroy(e *epoch) error {
-	k.mu.Lock()
-	delete(k.epochs, e.ref)
-	k.mu.Unlock()
 	f, err := k.fs.OpenReadWrite(k.fs.PathJoin(k.dir, e.fileName()), writeCategory)
 	if err != nil {
 		return fmt.Errorf("open an epoch's key: %w", err)
@@ -333,7 +330,13 @@ func (k *keyring) destroy(e *epoch) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("overwrite an epoch's key: %w", err)
 	}
-	return k.remove(e.fileName())
+	if err := k.remove(e.fileName()); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	delete(k.epochs, e.ref)
+	k.mu.Unlock()
+	return nil
 }
 
 func (k *keyring) remove(name string) error {

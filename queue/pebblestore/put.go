@@ -139,7 +139,7 @@ func (s *Store) putEnvelope(p *incoming) error {
 			return err
 		}
 	}
-	if c.closing {
+	if c.refuse {
 		c.mu.Unlock()
 		return queue.ErrUnavailable
 	}

@@ -117,17 +117,38 @@ func TestDrainedGivesBack(t *testing.T) {
 	if err := s.rotate(); err != nil {
 		t.Fatal(err)
 	}
+	stays := s.ids()[n/2] // one that is not delivered must not keep the rest
+	if err := s.Hold(t.Context(), stays); err != nil {
+		t.Fatal(err)
+	}
 	drain(t, s)
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(8 * time.Second); ; {
 		left := diskUsage(t, dir)
-		if left < 60<<20 {
+		if left < 44<<20 {
+			c, err := s.Get(t.Context(), stays)
+			if err != nil || c.ID != stays {
+				t.Fatal(c, err)
+			}
+			if err := s.Unhold(t.Context(), stays); err != nil {
+				t.Fatal(err)
+			}
+			drain(t, s)
+			if st := s.Stats(); st.Messages != 0 || st.Damaged != 0 {
+				t.Fatalf("%+v", st)
+			}
 			t.Logf("%d MB full, %d MB drained", full>>20, left>>20)
 			return
 		}
 		if time.Now().After(deadline) {
+			_ = filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+				t.Logf("%s %d", path, blocks(info))
+				return err
+			})
 			t.Fatalf("%d MB are left on the disk", left>>20)
 		}
-		runtime.Gosched()
+		<-look.C
 	}
 }
 

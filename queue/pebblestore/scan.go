@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -127,9 +129,15 @@ type scanner struct {
 	s      *Store
 	states *pebble.Iterator
 	more   bool // states stands on a record
+
+	gaps      int    // spans of records that cannot be read
+	lastState []byte // name of the newest state record
+	stateGap  bool   // states were skipped
+
 	slots  []slotEntry
 	taken  []bool // which slots have a message
 	epochs map[uint64]*epoch
+	reader slotReader
 	plain  []byte
 	state  []byte
 	batch  []scanned
@@ -147,6 +155,9 @@ type scanned struct {
 	cause   error // why it is damaged
 }
 
+// maxGaps ends the reading of a disk that has gone bad all over.
+const maxGaps = 1000
+
 // scanBatch is how many messages enter the index at once.
 const scanBatch = 256
 
@@ -157,40 +168,104 @@ func (s *Store) scan(ctx context.Context, snapshot *pebble.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	sc := &scanner{s: s, slots: slots, taken: make([]bool, len(slots)), epochs: make(map[uint64]*epoch)}
+	sc := &scanner{s: s, slots: slots, taken: make([]bool, len(slots)), epochs: make(map[uint64]*epoch), reader: slotReader{s: &s.keys.slots}}
 	states, err := snapshot.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixState}, UpperBound: []byte{prefixState + 1}})
 	if err != nil {
 		return fmt.Errorf("read states: %w", err)
 	}
 	defer states.Close()
 	sc.states, sc.more = states, states.First()
+	sc.lastState = stateKey(nil, queue.ID{}, 0)
+	sc.skipStates()
 	envelopes, err := snapshot.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixEnvelope}, UpperBound: []byte{prefixEnvelope + 1}})
 	if err != nil {
 		return fmt.Errorf("read envelopes: %w", err)
 	}
 	defer envelopes.Close()
-	for ok := envelopes.First(); ok; ok = envelopes.Next() {
+	last := recordKey(nil, prefixEnvelope, queue.ID{})
+	for ok := envelopes.First(); ; ok = envelopes.Next() {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if len(envelopes.Key()) != recordKeySize {
+		var value []byte
+		if err = envelopes.Error(); ok {
+			value, err = envelopes.ValueAndErr()
+		}
+		if err != nil {
+			if ok, err = sc.skip(envelopes, last, err); err != nil {
+				return err
+			}
+			value = envelopes.Value()
+		}
+		if !ok {
+			break
+		}
+		last = append(last[:0], envelopes.Key()...)
+		if len(last) != recordKeySize {
 			continue
 		}
-		value, err := envelopes.ValueAndErr()
-		if err != nil {
-			return fmt.Errorf("read envelopes: %w", err)
-		}
-		sc.batch = append(sc.batch, sc.read(queue.ID(envelopes.Key()[1:]), envelopes.Key(), value))
+		sc.batch = append(sc.batch, sc.read(queue.ID(last[1:]), last, value))
 		if len(sc.batch) == scanBatch {
 			sc.flush()
 		}
 	}
 	sc.flush()
-	if err := errors.Join(envelopes.Error(), states.Error()); err != nil {
-		return fmt.Errorf("read the queue: %w", err)
+	if sc.gaps > 0 {
+		s.mu.Lock()
+		s.unreadable = sc.gaps
+		s.mu.Unlock()
+	} else {
+		// What is not in the index is not on the disk either.
+		sc.releaseSlots()
+		err = s.removeOrphans()
 	}
-	sc.releaseSlots()
-	return s.removeOrphans()
+	return err
+}
+
+// skip moves an iterator that has met damage beyond it. The damage ends a
+// block of records that came one after the other, so the first readable
+// record is found by bisection, and the others flow.
+func (sc *scanner) skip(it *pebble.Iterator, last []byte, cause error) (bool, error) {
+	sc.gaps++
+	sc.s.opts.Events(Event{Kind: EventScan, Err: fmt.Errorf("read the queue: %w", cause)})
+	if sc.gaps > maxGaps {
+		return false, fmt.Errorf("read the queue: %w", cause)
+	}
+	// Eight octets of the ID tell records apart well enough.
+	low, high := binary.BigEndian.Uint64(last[1:]), uint64(math.MaxUint64)
+	seek := func(at uint64) bool {
+		return it.SeekGE(append(binary.BigEndian.AppendUint64([]byte{last[0]}, at), 0)) || it.Error() == nil
+	}
+	for low+1 < high {
+		if mid := low + (high-low)/2; seek(mid) {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	if !seek(high) {
+		return false, fmt.Errorf("read the queue: %w", it.Error())
+	}
+	return it.Valid(), nil
+}
+
+// nextState moves to the next state record.
+func (sc *scanner) nextState() {
+	if sc.more {
+		sc.lastState = append(sc.lastState[:0], sc.states.Key()...)
+	}
+	sc.more = sc.states.Next()
+	sc.skipStates()
+}
+
+// skipStates moves beyond damage. Of the messages whose states are there it is
+// not known how they stand; that shows when they are claimed and read whole.
+func (sc *scanner) skipStates() {
+	if sc.more || sc.states.Error() == nil {
+		return
+	}
+	sc.stateGap = true
+	sc.more, _ = sc.skip(sc.states, sc.lastState, sc.states.Error())
 }
 
 // read opens one envelope record and the states that belong to it.
@@ -219,7 +294,7 @@ func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error)
 		return nil, queue.ErrDamaged
 	}
 	m.key = sc.keyOf(m.id, binary.BigEndian.Uint64(sealed[1:]))
-	aead, err := sc.s.keys.aead(m.id, m.key)
+	aead, err := sc.aead(m.id, m.key)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +315,10 @@ func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error)
 	}
 	sc.s.retried(r.env.Recipients, r.retries)
 	en := &entry{env: r.env, aead: aead}
-	for ; sc.more; sc.more = sc.states.Next() {
+	if sc.stateGap {
+		m.flags |= msgStates
+	}
+	for ; sc.more; sc.nextState() {
 		k := sc.states.Key()
 		if len(k) != stateKeySize {
 			continue
@@ -278,6 +356,13 @@ func (sc *scanner) keyOf(id queue.ID, epochID uint64) keyRef {
 	}
 	sc.taken[i] = true
 	return keyRef(sc.slots[i].slot)
+}
+
+func (sc *scanner) aead(id queue.ID, ref keyRef) (cipher.AEAD, error) {
+	if ref&refEpoch == 0 && ref != refNone {
+		return sc.reader.aead(uint32(ref), id)
+	}
+	return sc.s.keys.aead(id, ref)
 }
 
 // flush enters what was read into the index.

@@ -156,16 +156,44 @@ func (s *slotFile) aead(slot uint32, id queue.ID) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)
 	}
+	return s.unwrap(b[:], id)
+}
+
+// unwrap opens the key in a slot.
+func (s *slotFile) unwrap(b []byte, id queue.ID) (cipher.AEAD, error) {
 	if [2]byte(b[:]) != slotMark || queue.ID(b[2:12]) != id {
 		return nil, queue.ErrDamaged
 	}
 	nonce := slotNonce(id, slotMark)
-	key, err := s.wrap.Open(b[slotKey:slotKey], nonce[:], b[slotKey:], nil)
+	var key [sealedKey]byte
+	defer clear(key[:])
+	plain, err := s.wrap.Open(key[:0], nonce[:], b[slotKey:], nil)
 	if err != nil {
 		return nil, queue.ErrDamaged
 	}
-	defer clear(key)
-	return newAEAD(key)
+	return newAEAD(plain)
+}
+
+// slotReader reads slots by blocks, for who asks for many near each other.
+type slotReader struct {
+	s     *slotFile
+	block uint32 // number of the block in b, from 1; 0: none
+	b     []byte
+}
+
+func (r *slotReader) aead(slot uint32, id queue.ID) (cipher.AEAD, error) {
+	const each = slotsAtOne / slotSize
+	if block := slot/each + 1; block != r.block {
+		r.b = slices.Grow(r.b[:0], slotsAtOne)[:slotsAtOne]
+		n, err := r.s.file.ReadAt(r.b, slotOffset(slot/each*each))
+		if err != nil && err != io.EOF {
+			r.block = 0
+			return nil, fmt.Errorf("read a key: %w", err)
+		}
+		clear(r.b[n:])
+		r.block = block
+	}
+	return r.s.unwrap(r.b[slot%each*slotSize:][:slotSize], id)
 }
 
 // put writes the keys of the messages and returns the slot of each, once they

@@ -41,6 +41,9 @@ type Store struct {
 	recent recent
 	claims map[*queue.Claim]claim
 
+	unreadable int // spans of the queue that could not be read at open
+
+	running          atomic.Bool // the engine is open
 	closed           atomic.Bool
 	failOnce         sync.Once
 	failed           chan struct{} // closed when the store has failed
@@ -100,10 +103,10 @@ func Open(o Options) (s *Store, err error) {
 		return nil, err
 	}
 	if s.keys, err = openKeyring(s.fs, o.KeyDir, s.opts.MasterKey); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.contentFolder.Close())
 	}
 	if err := s.openEngine(lock); err != nil {
-		return nil, errors.Join(err, s.keys.close())
+		return nil, errors.Join(err, s.keys.close(), s.contentFolder.Close())
 	}
 	_ = lock.Close() // the engine holds it now
 	s.start()
@@ -123,17 +126,20 @@ func (s *Store) openContents() (err error) {
 
 func (s *Store) openEngine(lock *pebble.Lock) (err error) {
 	s.cache = pebble.NewCache(blockCacheSize)
-	opts := engineOptions(s, s.fs, s.cache)
+	opts := engineOptions(s, guardFS{s.fs, s}, s.cache)
 	opts.Lock = lock
-	if s.db, err = pebble.Open(s.opts.Dir, opts); err != nil && s.removeUnborn() {
-		s.db, err = pebble.Open(s.opts.Dir, opts)
+	if s.db, err = openDB(s.opts.Dir, opts); err != nil && s.removeUnborn() {
+		s.db, err = openDB(s.opts.Dir, opts)
+	}
+	if err == nil {
+		err = s.failedError() // the engine tells its logger only
 	}
 	if err != nil {
 		s.cache.Unref()
 		return fmt.Errorf("open the queue's engine: %w", err)
 	}
 	if err := s.readMeta(); err != nil {
-		return errors.Join(err, s.db.Close())
+		return errors.Join(err, s.closeDB())
 	}
 	return nil
 }
@@ -147,6 +153,12 @@ func (s *Store) readMeta() error {
 		if err := s.db.Set([]byte(keyFormat), []byte{queueFormat}, pebble.Sync); err != nil {
 			return fmt.Errorf("write the queue: %w", err)
 		}
+		if err := s.failedError(); err != nil {
+			return err // the engine tells its logger only
+		}
+	case pebble.IsCorruptionError(err):
+		// The messages beside it may be fine, and each says how it is sealed.
+		s.opts.Events(Event{Kind: EventScan, Err: fmt.Errorf("read the queue: %w", err)})
 	case err != nil:
 		return fmt.Errorf("read the queue: %w", err)
 	case len(v) != 1 || v[0] != queueFormat:
@@ -155,6 +167,8 @@ func (s *Store) readMeta() error {
 	v, err = s.get([]byte(keyRetries))
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
+	case pebble.IsCorruptionError(err):
+		s.retries.Store(lostRetries)
 	case err != nil:
 		return fmt.Errorf("read the queue: %w", err)
 	case len(v) == 8:
@@ -197,6 +211,7 @@ func (s *Store) removeUnborn() bool {
 // start begins the store's goroutines: the committer, the keeper, and the
 // reading of what is queued.
 func (s *Store) start() {
+	s.running.Store(true)
 	s.committer.init(s.db)
 	go func() {
 		defer close(s.ended)
@@ -231,6 +246,12 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	// What has not joined a group by now is refused: its key would be gone
+	// before it is counted among those that stay.
+	s.committer.mu.Lock()
+	s.committer.refuse = true
+	s.committer.room.Broadcast()
+	s.committer.mu.Unlock()
 	s.stopScan()
 	<-s.loaded
 	close(s.keep.stop)
@@ -249,7 +270,7 @@ func (s *Store) Close() error {
 	case <-s.failed:
 		return errors.Join(append(errs, s.failedError())...)
 	}
-	errs = append(errs, s.db.Close(), s.keys.close(), s.contentFolder.Close())
+	errs = append(errs, s.closeDB(), s.keys.close(), s.contentFolder.Close())
 	s.cache.Unref()
 	return errors.Join(errs...)
 }
@@ -258,7 +279,6 @@ func (c *committer) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
-	c.room.Broadcast()
 	select {
 	case c.kick <- struct{}{}:
 	default:

@@ -36,7 +36,7 @@ func (s *Store) write(ch change) (*bundle, error) {
 			return nil, err
 		}
 	}
-	if c.closing {
+	if c.refuse {
 		return nil, queue.ErrUnavailable
 	}
 	g := c.cur

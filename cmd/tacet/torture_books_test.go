@@ -1,0 +1,377 @@
+package main_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// books is what the clients know: which messages were acknowledged, which
+// refused. Of all others no one can know, for the relay died over them.
+type books struct {
+	next, reports *sink
+	recovered     atomic.Bool // recipients that were put off are taken now
+
+	mu       sync.Mutex
+	count    int
+	acked    map[int]bool
+	refused  map[int]bool
+	wrong    []string // refused for good
+	doubtful int      // how many may be refused and delivered: a write that failed may be on the disk
+	dark     bool     // the power is off: no answer gets through any more
+	crashes  []crash
+	gaps     []string   // recipients of acknowledged messages that got nothing
+	changed  *feed[int] // acknowledged, in order
+}
+
+// crash is how much a sink had taken when the relay was killed, and how much
+// when it was started again.
+type crash struct {
+	before, after int
+	at            time.Time
+	acked         int
+}
+
+// The recipients of a message, by what the next hop says of them.
+const (
+	goodRecipient = "good" // taken
+	lateRecipient = "late" // 451 until the end
+	badRecipient  = "bad"  // 550
+)
+
+const bookSender = "anna@reports.example"
+
+// newBooks starts the next hops.
+func newBooks(t *testing.T) *books {
+	b := &books{acked: map[int]bool{}, refused: map[int]bool{}, changed: newFeed[int]()}
+	b.next = newSink(t, func(s *sink) { s.digest = true })
+	b.reports = newSink(t)
+	b.next.answer(b.verdict)
+	return b
+}
+
+func (b *books) verdict(verb, line string) string {
+	if verb != "RCPT" {
+		return ""
+	}
+	switch {
+	case strings.HasPrefix(line, "RCPT TO:<"+badRecipient):
+		return "550 5.1.1 no such mailbox"
+	case strings.HasPrefix(line, "RCPT TO:<"+lateRecipient) && !b.recovered.Load():
+		return "451 4.2.0 later"
+	}
+	return ""
+}
+
+// putOff is a next hop that takes nothing for now, whatever is said to it.
+func putOff(verb, _ string) string {
+	switch verb {
+	case "MAIL":
+		return "451 4.3.0 later"
+	case "RCPT", "DATA", ".":
+		return "503 5.5.1 no transaction"
+	}
+	return ""
+}
+
+func (b *books) config() string {
+	return routedTo(b.next, map[string]*sink{"reports.example": b.reports})
+}
+
+// bookedSize varies: most are small, some stream through a file.
+func bookedSize(n int) int {
+	switch {
+	case n%40 == 0:
+		return 2_000_000
+	case n%10 == 0:
+		return 300_000
+	}
+	return 5_000
+}
+
+func bookedRecipients(n int) []string {
+	var to []string
+	if n%4 != 1 {
+		to = append(to, fmt.Sprintf("%s%d@example.net", goodRecipient, n))
+	}
+	if n%4 == 1 || n%4 == 2 {
+		to = append(to, fmt.Sprintf("%s%d@example.net", lateRecipient, n))
+	}
+	if n%5 == 0 {
+		to = append(to, fmt.Sprintf("%s%d@example.net", badRecipient, n))
+	}
+	if n%7 == 0 {
+		to = append(to, fmt.Sprintf("%s%d@second.example", goodRecipient, n))
+	}
+	return to
+}
+
+// load submits with many sessions, again and again, until no one greets them
+// any more or stop is closed. The returned function waits for that.
+func (b *books) load(addr string, sessions int, stop <-chan struct{}) (wait func()) {
+	var running sync.WaitGroup
+	for range sessions {
+		running.Go(func() {
+			for {
+				s, err := dial(addr, nil)
+				if err != nil {
+					return
+				}
+				for b.one(s) {
+					select {
+					case <-stop:
+						s.Close()
+						return
+					default:
+					}
+				}
+				s.Close()
+			}
+		})
+	}
+	return running.Wait
+}
+
+// one submits a message. It returns false when the session is over.
+func (b *books) one(s *session) bool {
+	b.mu.Lock()
+	b.count++
+	n := b.count
+	b.mu.Unlock()
+	err := s.submit(numbered(n, bookedSize(n)), bookSender, bookedRecipients(n)...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dark {
+		return false
+	}
+	if err == nil {
+		b.acked[n] = true
+		b.changed.add(n)
+		return true
+	}
+	if reply, ok := errors.AsType[*textproto.Error](err); ok {
+		b.refused[n] = true
+		if reply.Code/100 != 4 {
+			b.wrong = append(b.wrong, fmt.Sprintf("message %d: %v", n, err))
+		}
+		return reply.Code != 421 && s.say(250, "RSET") == nil
+	}
+	return false
+}
+
+// crashed notes a crash; restarting tells when the relay starts again.
+func (b *books) crashed() (restarting func()) {
+	c := crash{before: len(b.next.mail.all()), at: time.Now().UTC(), acked: len(b.changed.all())}
+	return func() {
+		c.after = len(b.next.mail.all())
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.crashes = append(b.crashes, c)
+	}
+}
+
+// lights switches the power off or on, as the clients see it. The kernel takes
+// milliseconds to shut a file system down, and an fsync that is under way then
+// may still succeed: what is answered meanwhile would not have left the machine.
+func (b *books) lights(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dark = !on
+}
+
+// settle lets everything go that the next hop has put off, and holds what
+// happened to the four promises. damaged is how many messages the relay may
+// have set aside.
+func (b *books) settle(d *daemon, damaged int) {
+	d.t.Helper()
+	d.crash() // no answer may change while it is given
+	restarting := b.crashed()
+	b.recovered.Store(true)
+	restarting()
+	d.launch()
+	d.up()
+	d.run("queue", "retry", "--all")
+	if n := d.drained(); n > damaged {
+		d.t.Errorf("%d messages are set aside as damaged, want %d at most", n, damaged)
+	} else {
+		damaged = n
+	}
+	b.audit(d.t, damaged)
+	for _, to := range b.gaps[:min(len(b.gaps), 5)] {
+		d.t.Logf("of %s the log says:\n%s", to, d.logged(to))
+	}
+}
+
+// logged is what the relay log says of a recipient.
+func (d *daemon) logged(recipient string) (lines string) {
+	d.t.Helper()
+	paths, err := filepath.Glob(d.path("log/relay-*.jsonl"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			if strings.Contains(line, "\""+recipient+"\"") {
+				lines += line
+			}
+		}
+	}
+	return lines
+}
+
+var ledgerLine = regexp.MustCompile(`(?m)^Ledger: (\d+)\r$`)
+
+// audit compares the books with what the next hops took.
+func (b *books) audit(t *testing.T, damaged int) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	type copyOf struct {
+		n  int
+		to string
+	}
+	copies := map[copyOf][]int{}
+	sums := map[int][32]byte{}
+	for at, m := range b.next.mail.all() {
+		n, err := strconv.Atoi(m.ledger)
+		if err != nil {
+			t.Fatalf("message %d of the sink is not ours: %v", at, m)
+		}
+		if _, ok := sums[n]; !ok {
+			sums[n] = digestOf(numbered(n, bookedSize(n)))
+		}
+		if m.sum != sums[n] {
+			t.Errorf("message %d arrived altered", n)
+		}
+		for _, to := range m.to {
+			c := copyOf{n, strings.TrimPrefix(strings.SplitN(to, ">", 2)[0], "<")}
+			if !slices.Contains(bookedRecipients(n), c.to) {
+				t.Errorf("message %d was delivered to %s", n, c.to)
+			}
+			copies[c] = append(copies[c], at)
+		}
+	}
+	reported := map[int]int{}
+	for _, m := range b.reports.mail.all() {
+		found := ledgerLine.FindSubmatch(m.content)
+		if found == nil || !strings.HasPrefix(m.from, "<>") {
+			t.Errorf("not a report: %v", m)
+			continue
+		}
+		n, _ := strconv.Atoi(string(found[1]))
+		to := fmt.Sprintf("%s%d@example.net", badRecipient, n)
+		if !bytes.Contains(m.content, []byte(to)) {
+			t.Errorf("the report for message %d does not name %s", n, to)
+		}
+		reported[n]++
+	}
+	if len(b.wrong) > 0 {
+		t.Errorf("%d messages were refused for good: %v", len(b.wrong), b.wrong[:min(len(b.wrong), 10)])
+	}
+	lost := map[int]bool{}
+	var gaps []string
+	defer func() { b.gaps = gaps }()
+	for n := range b.acked {
+		for _, to := range bookedRecipients(n) {
+			gone := len(copies[copyOf{n, to}]) == 0
+			if strings.HasPrefix(to, badRecipient) {
+				gone = reported[n] == 0
+			}
+			if gone {
+				lost[n] = true
+				gaps = append(gaps, to)
+			}
+		}
+	}
+	if len(lost) > damaged {
+		t.Errorf("%d acknowledged messages are lost, %d of %d are set aside: %v", len(lost), damaged, len(b.acked), gaps[:min(len(gaps), 20)])
+	}
+	refused := map[int]bool{}
+	for c := range copies {
+		if b.refused[c.n] {
+			refused[c.n] = true
+		}
+	}
+	if len(refused) > b.doubtful {
+		t.Errorf("%d refused messages were delivered, want %d at most: %v", len(refused), b.doubtful, slices.Sorted(maps.Keys(refused)))
+	}
+	// A second copy is owed to a crash between the first and it, and the
+	// first must have been under way then.
+	twice, furthest := make([]int, len(b.crashes)), 0
+	seen := map[[2]int]bool{}
+	var unfounded []string
+	for c, at := range copies {
+		for i := 1; i < len(at); i++ {
+			if seen[[2]int{at[i-1], at[i]}] {
+				continue // another recipient of the same delivery
+			}
+			seen[[2]int{at[i-1], at[i]}] = true
+			k := slices.IndexFunc(b.crashes, func(k crash) bool {
+				return at[i-1] < k.after && at[i] >= k.before && k.before-at[i-1] <= underWay
+			})
+			if k < 0 {
+				unfounded = append(unfounded, fmt.Sprintf("message %d to %s: copies %v", c.n, c.to, at))
+				continue
+			}
+			twice[k]++
+			furthest = max(furthest, b.crashes[k].before-at[i-1])
+		}
+	}
+	if len(unfounded) > 0 {
+		t.Errorf("%d second copies without cause: %v", len(unfounded), unfounded[:min(len(unfounded), 5)])
+	}
+	if len(lost)+len(unfounded) > damaged {
+		for n := range lost {
+			t.Logf("message %d was the %dth acknowledged", n, slices.Index(b.changed.all(), n))
+		}
+		for _, c := range b.crashes {
+			t.Logf("crash %+v", c)
+		}
+	}
+	total, most := 0, 0
+	for k, n := range twice {
+		total, most = total+n, max(most, n)
+		if limit := underWay + b.crashes[k].after - b.crashes[k].before; n > limit {
+			t.Errorf("crash %d brought %d second copies", k, n)
+		}
+	}
+	second := 0
+	for n, times := range reported {
+		second += times - 1
+		if times > 1+len(b.crashes) {
+			t.Errorf("%d reports of message %d", times, n)
+		}
+	}
+	t.Logf("%d submitted, %d acknowledged, %d refused, %d copies at the next hop, %d reports; %d crashes, %d second copies (%d at most by one, %d deliveries before it at most), %d second reports, %d lost, %d set aside",
+		b.count, len(b.acked), len(b.refused), len(b.next.mail.all()), len(b.reports.mail.all()), len(b.crashes), total, most, furthest, second, len(lost), damaged)
+}
+
+// underWay is how many deliveries may be unrecorded at a time: those of all
+// connections, and those that were settled in the last milliseconds.
+const underWay = 4 * 20
+
+// pause waits for a random part of longest.
+func pause(longest time.Duration) { <-time.After(rand.N(longest)) }
+
+// intact tells whether a message at the next hop is as it was submitted.
+func (b *books) intact(m message) bool {
+	n, err := strconv.Atoi(m.ledger)
+	return err == nil && m.sum == digestOf(numbered(n, bookedSize(n)))
+}

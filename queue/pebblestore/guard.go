@@ -1,0 +1,128 @@
+package pebblestore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guardFS is the file system as the engine sees it. Where the engine cannot
+// create, write, sync or close a log, or sync a folder, it panics, at places
+// with locks in such a state that the process ends on the spot. So it is kept
+// from hearing of such an error: the store has failed and acknowledges nothing
+// more, and the goroutine that met the error stops there for ever.
+type guardFS struct {
+	vfs.FS
+	s *Store
+}
+
+// check lets an error through only while the engine is being opened or closed.
+func (s *Store) check(err error) error {
+	if err != nil && s.running.Load() {
+		s.fail(err)
+		select {}
+	}
+	return err
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
+func (g guardFS) guard(name string, f vfs.File, err error) (vfs.File, error) {
+	if !isLog(name) {
+		return f, err
+	}
+	if err := g.s.check(err); err != nil {
+		return nil, err
+	}
+	return guardFile{f, g.s}, nil
+}
+
+func (g guardFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := g.FS.Create(name, c)
+	return g.guard(name, f, err)
+}
+
+func (g guardFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := g.FS.ReuseForWrite(from, to, c)
+	return g.guard(to, f, err)
+}
+
+func (g guardFS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return guardFile{f, g.s}, nil
+}
+
+func (g guardFS) Unwrap() vfs.FS { return g.FS }
+
+// guardFile is a log or a folder.
+type guardFile struct {
+	vfs.File
+	s *Store
+}
+
+func (f guardFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, f.s.check(err)
+}
+
+func (f guardFile) Sync() error     { return f.s.check(f.File.Sync()) }
+func (f guardFile) SyncData() error { return f.s.check(f.File.SyncData()) }
+func (f guardFile) Close() error    { return f.s.check(f.File.Close()) }
+
+func (f guardFile) SyncTo(length int64) (bool, error) {
+	full, err := f.File.SyncTo(length)
+	return full, f.s.check(err)
+}
+
+// openDB opens the engine, whose panics become errors.
+func openDB(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the engine failed: %v", r)
+		}
+	}()
+	return pebble.Open(dir, o)
+}
+
+// closeDB closes the engine, whose panics become errors.
+func (s *Store) closeDB() (err error) {
+	s.running.Store(false)
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the engine failed: %v", r)
+		}
+	}()
+	return s.db.Close()
+}
+
+// flushTables makes the engine write its memory out.
+func (s *Store) flushTables() error { return s.engineDo(s.db.Flush) }
+
+// compactTables makes the engine rewrite its tables without what was deleted.
+func (s *Store) compactTables() error {
+	return s.engineDo(func() error {
+		return s.db.Compact(context.Background(), []byte{prefixContent}, []byte{prefixState + 1}, false)
+	})
+}
+
+// engineDo waits for the engine to do something, or for the end of the store:
+// then the engine may hang.
+func (s *Store) engineDo(do func() error) error {
+	if err := s.failedError(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.failed:
+		return s.failedError()
+	}
+}
