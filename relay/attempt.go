@@ -19,7 +19,7 @@ const (
 
 // attempt tries to hand on what was claimed and settles it.
 func (r *Relay) attempt(ctx context.Context, c *queue.Claim) contact {
-	res := r.transport.Deliver(ctx, c)
+	res := r.transport.Deliver(context.WithoutCancel(ctx), c)
 	if interrupted(res) {
 		r.store.Release(c)
 		return contactMade

@@ -45,7 +45,9 @@ const (
 
 func (l *lane) suspended() bool { return l.failures >= failuresToSuspend }
 
-// work delivers at the lane until nothing is due there for a while.
+// work delivers at the lane until nothing is due there for a while. When ctx
+// ends it finishes what it has begun: whoever stops the relay bounds that by
+// closing the transport.
 func (r *Relay) work(ctx context.Context, l *lane) {
 	timer := time.NewTimer(parkTime)
 	defer timer.Stop()

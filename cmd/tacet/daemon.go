@@ -209,7 +209,7 @@ func (j journal) Ready() error { return j.Err() }
 
 // assemble puts the core together with those who deliver for it.
 func (d *daemon) assemble(context.Context) error {
-	d.client = outbound.New(d.config.outbound(), &d.routes)
+	d.client = outbound.New(d.config.outbound(&d.routes), &d.routes)
 	d.made(func() error { d.client.Close(); return nil })
 	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.client, journal{d.journal})
 	d.kick.Store(d.relay)

@@ -35,6 +35,12 @@ func (r *routes) Route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	return r.current.Load().Route(ctx, d)
 }
 
+// forbidden tells outbound what must not be dialled: the last look, at the
+// address that is really connected to.
+func (r *routes) forbidden(d queue.Destination, a netip.Addr) bool {
+	return r.current.Load().Forbidden(d, a)
+}
+
 func (c *Config) router() (*route.Router, error) {
 	hop, login, err := c.Delivery.Smarthost.route()
 	if err != nil {
@@ -83,10 +89,10 @@ func (s Smarthost) route() (route.NextHop, *relay.Login, error) {
 	return hop, &relay.Login{User: s.AuthUser, Password: password}, nil
 }
 
-func (c *Config) outbound() outbound.Config {
+func (c *Config) outbound(r *routes) outbound.Config {
 	t := c.Delivery.Timeouts
 	return outbound.Config{
-		Hostname: c.Hostname,
+		Hostname: c.Hostname, Forbidden: r.forbidden,
 		Timeouts: outbound.Timeouts{
 			Connect: t.Connect, Greeting: t.Greeting, Command: t.Command,
 			DataStart: t.DataStart, DataBlock: t.DataBlock, DataEnd: t.DataEnd,

@@ -108,10 +108,14 @@ func (p *peers) bitRot(t *testing.T) {
 	}
 }
 
-// trouble is what the daemon says beside that it runs, each once.
+// trouble is what the daemon says beside that it runs, each once, or how it panicked.
 func (d *daemon) trouble() string {
 	said := map[string]bool{}
-	for _, line := range d.proc.output.all() {
+	all := d.proc.output.all()
+	for i, line := range all {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
+			return strings.Join(all[i:min(i+24, len(all))], "\n")
+		}
 		if _, rest, ok := strings.Cut(line, `,"event":`); ok {
 			if strings.Contains(line, `"level":"info"`) {
 				continue
@@ -181,7 +185,7 @@ func (p *peers) oneRot(t *testing.T, b *books, base *daemon, pristine, file stri
 	d.crash()
 	d.launch()
 	if err := d.greets(); err != nil {
-		t.Fatalf("%s: it does not start again: %v\n%s", file, err, lastOf(d.proc.output.all()))
+		t.Fatalf("%s: it does not start again: %v\n%s", file, err, d.trouble())
 	}
 	if again := d.drained(); again != damaged {
 		t.Errorf("%s: %d messages set aside, after a restart %d", file, damaged, again)

@@ -12,9 +12,10 @@ import (
 
 // claim is what the store knows of a claim it has given out.
 type claim struct {
-	group uint32
-	entry *entry
-	whole bool // every recipient of the group that is not settled is in it
+	group  uint32
+	entry  *entry
+	routes uint8 // the routing by which the group was made
+	whole  bool  // every recipient of the group that is not settled is in it
 }
 
 var errNotClaimed = errors.New("the claim is not given out: it was settled or released")
@@ -56,6 +57,7 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 	x := &s.index
 	mi := x.groups.at(gi).msg
 	m := x.msgs.at(mi)
+	routes := m.routes
 	x.pull(gi, posActive)
 	m.active++
 	en, err := s.acquire(mi)
@@ -64,7 +66,7 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 		s.setAside(mi, err)
 		return nil
 	}
-	if r := s.routing.Load(); m.flags&(msgHeld|msgDamaged) == 0 && m.routes == r.number {
+	if r := s.routing.Load(); m.flags&(msgHeld|msgDamaged) == 0 && routes == r.number {
 		single := m.first == gi && x.groups.at(gi).sibling == 0
 		c := &queue.Claim{Envelope: en.env, Destination: d}
 		whole := true
@@ -81,7 +83,7 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 		}
 		if len(c.Recipients) > 0 {
 			c.Content = s.content(en)
-			s.claims[c] = claim{group: gi, entry: en, whole: whole}
+			s.claims[c] = claim{group: gi, entry: en, routes: routes, whole: whole}
 			return c
 		}
 	}
@@ -172,9 +174,7 @@ func (s *Store) regroup(mi uint32, env *queue.Envelope) {
 	for _, t := range appendTargets(nil, r, env, skip) {
 		x.addGroup(mi, t.dest, t.next, t.parked || m.flags&msgHeld != 0)
 	}
-	if m.active == 0 {
-		m.routes = r.number
-	}
+	m.routes = r.number
 }
 
 // underDelivery lists the recipients of a message that are in a claim, and the
@@ -214,7 +214,7 @@ func (s *Store) Release(c *queue.Claim) {
 	m := s.index.msgs.at(mi)
 	m.active--
 	g.pos = posParked
-	if m.flags&(msgHeld|msgDamaged) == 0 && m.routes == s.routing.Load().number && cl.whole {
+	if m.flags&(msgHeld|msgDamaged) == 0 && cl.routes == s.routing.Load().number && cl.whole {
 		s.index.push(cl.group)
 	} else {
 		s.regroup(mi, cl.entry.env)
@@ -319,7 +319,7 @@ func outcome(env *queue.Envelope, c *queue.Claim, st queue.Settlement, held bool
 
 // settleGroup finds the group of a settled claim its new place. s.mu is held.
 func (s *Store) settleGroup(mi uint32, cl claim, env *queue.Envelope, recipients []int) {
-	over := cl.whole && s.index.msgs.at(mi).routes == s.routing.Load().number
+	over := cl.whole && cl.routes == s.routing.Load().number
 	for _, i := range recipients {
 		over = over && env.Recipients[i].State.Settled()
 	}
