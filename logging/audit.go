@@ -44,6 +44,9 @@ const (
 	VerbIncidentOpen
 	VerbIncidentList
 	VerbIncidentClose
+	VerbIncidentShow
+	VerbIncidentExport
+	VerbQueueContent
 	VerbPrivacyReport
 	VerbPrivacyExport
 	VerbPrivacyErase
@@ -53,27 +56,30 @@ const (
 )
 
 var verbTable = [verbEnd]string{
-	VerbLogRead:       "log_read",
-	VerbLogExport:     "log_export",
-	VerbQueueList:     "queue_list",
-	VerbQueueShow:     "queue_show",
-	VerbQueueRetry:    "queue_retry",
-	VerbQueueHold:     "queue_hold",
-	VerbQueueRelease:  "queue_release",
-	VerbQueueDelete:   "queue_delete",
-	VerbUserAdd:       "user_add",
-	VerbUserList:      "user_list",
-	VerbUserRemove:    "user_remove",
-	VerbReload:        "reload",
-	VerbShutdown:      "shutdown",
-	VerbIncidentOpen:  "incident_open",
-	VerbIncidentList:  "incident_list",
-	VerbIncidentClose: "incident_close",
-	VerbPrivacyReport: "privacy_report",
-	VerbPrivacyExport: "privacy_export",
-	VerbPrivacyErase:  "privacy_erase",
-	VerbSelftest:      "selftest",
-	VerbVerify:        "verify",
+	VerbLogRead:        "log_read",
+	VerbLogExport:      "log_export",
+	VerbQueueList:      "queue_list",
+	VerbQueueShow:      "queue_show",
+	VerbQueueRetry:     "queue_retry",
+	VerbQueueHold:      "queue_hold",
+	VerbQueueRelease:   "queue_release",
+	VerbQueueDelete:    "queue_delete",
+	VerbUserAdd:        "user_add",
+	VerbUserList:       "user_list",
+	VerbUserRemove:     "user_remove",
+	VerbReload:         "reload",
+	VerbShutdown:       "shutdown",
+	VerbIncidentOpen:   "incident_open",
+	VerbIncidentList:   "incident_list",
+	VerbIncidentClose:  "incident_close",
+	VerbIncidentShow:   "incident_show",
+	VerbIncidentExport: "incident_export",
+	VerbQueueContent:   "queue_content",
+	VerbPrivacyReport:  "privacy_report",
+	VerbPrivacyExport:  "privacy_export",
+	VerbPrivacyErase:   "privacy_erase",
+	VerbSelftest:       "selftest",
+	VerbVerify:         "verify",
 }
 
 // String gives the verb's name, "" for an unknown one.

@@ -19,7 +19,7 @@ const (
 // Dialogue is the SMTP dialogue of one connection, on the way to the incidents
 // that want it. It is used by one goroutine at a time. A line is either part of a
 // transaction or of the session around it. An incident gets a
-// transaction, and what the session had said before, once all of its subject
+// transaction, and what the session had said before, once all of its target
 // holds for it; what never matches is forgotten at the end of its transaction.
 type Dialogue struct {
 	all     *Incidents
@@ -101,16 +101,16 @@ func (d *Dialogue) refresh() {
 
 // possible tells whether the incident can match the connection at all.
 func (d *Dialogue) possible(in *incident) bool {
-	s := &in.subject
+	s := &in.target
 	if d.inbound {
 		return s.NextHop == "" && s.ID == "" && (!s.Client.IsValid() || s.Client == d.peer)
 	}
 	return s.NextHop == "" || s.NextHop == d.host || s.NextHop == d.peer.String()
 }
 
-// matches tells whether all of the incident's subject holds now.
+// matches tells whether all of the incident's target holds now.
 func (d *Dialogue) matches(v *view) bool {
-	s := &v.in.subject
+	s := &v.in.target
 	client, user := d.peer, d.user
 	if !d.inbound {
 		client, user = d.about.client, d.about.user
@@ -153,7 +153,7 @@ func (d *Dialogue) Recipient(address string) {
 	d.refresh()
 	for i := range d.views {
 		v := &d.views[i]
-		v.hit = v.hit || v.in.subject.Recipient != "" && matchAddress(v.in.subject.Recipient, address)
+		v.hit = v.hit || v.in.target.Recipient != "" && matchAddress(v.in.target.Recipient, address)
 	}
 	d.pass()
 }
@@ -184,7 +184,7 @@ func (d *Dialogue) Line(by byte, text []byte) {
 	d.refresh()
 	d.seq++
 	line := said{
-		at: time.Now(), seq: d.seq, by: by, outside: !d.open, focus: strings.Clone(d.focus),
+		at: time.Now(), seq: d.seq, by: by, outside: !d.open, focus: d.focus,
 		text: string(text[:min(len(text), maxSaid)]),
 	}
 	if d.open {
@@ -223,7 +223,7 @@ func (d *Dialogue) pass() {
 		for _, r := range []*ring{&d.session, &d.mail} {
 			for _, line := range r.lines {
 				if line.seq > v.after {
-					v.in.write(d.exchange(&line, &v.in.subject))
+					v.in.write(d.exchange(&line, &v.in.target))
 				}
 			}
 		}
@@ -266,7 +266,7 @@ func (d *Dialogue) frame(at time.Time, by byte) Exchange {
 
 // exchange is a line as the incident may keep it: what is about a recipient
 // that it has nothing to do with is masked.
-func (d *Dialogue) exchange(line *said, s *Subject) *Exchange {
+func (d *Dialogue) exchange(line *said, s *Target) *Exchange {
 	e := d.frame(line.at, line.by)
 	text := line.text
 	ofMail := s.Sender != "" || s.ID != "" || s.Recipient != "" || !d.inbound && (s.User != "" || s.Client.IsValid())

@@ -27,10 +27,10 @@ var (
 	ErrManyIncident = fmt.Errorf("%d incidents are open already: close one first", MaxIncidents)
 )
 
-// Subject chooses what an incident records. All that is set must hold, and
+// Target chooses what an incident records. All that is set must hold, and
 // something must be set. Addresses and names compare without regard to case, but for
 // the user's; "@example.org" stands for every address of that domain.
-type Subject struct {
+type Target struct {
 	Recipient string // an address, or "@" and a domain
 	Sender    string // likewise; "<>" is the null reverse-path
 	User      string
@@ -39,9 +39,9 @@ type Subject struct {
 	ID        string // queue ID
 }
 
-// ParseSubject reads terms such as "recipient=anna@example.org".
-func ParseSubject(terms []string) (Subject, error) {
-	var s Subject
+// ParseTarget reads terms such as "recipient=anna@example.org".
+func ParseTarget(terms []string) (Target, error) {
+	var s Target
 	if len(terms) == 0 {
 		return s, errors.New("an incident needs a scope, such as recipient=anna@example.org")
 	}
@@ -62,7 +62,7 @@ func ParseSubject(terms []string) (Subject, error) {
 	return s, nil
 }
 
-func (s *Subject) set(key, value string) error {
+func (s *Target) set(key, value string) error {
 	switch key {
 	case "recipient", "sender":
 		at := strings.LastIndexByte(value, '@')
@@ -95,8 +95,8 @@ func (s *Subject) set(key, value string) error {
 	return nil
 }
 
-// Terms gives the subject as [ParseSubject] reads it.
-func (s Subject) Terms() []string {
+// Terms gives the target as [ParseTarget] reads it.
+func (s Target) Terms() []string {
 	var terms []string
 	add := func(key, value string) {
 		if value != "" {
@@ -114,8 +114,8 @@ func (s Subject) Terms() []string {
 	return terms
 }
 
-// Scopes gives by what the subject chooses, for the audit record.
-func (s Subject) Scopes() []Scope {
+// Scopes gives by what the target chooses, for the audit record.
+func (s Target) Scopes() []Scope {
 	var by []Scope
 	for _, one := range []struct {
 		set   bool
@@ -134,7 +134,7 @@ func (s Subject) Scopes() []Scope {
 // IncidentRequest is what an incident is opened with.
 type IncidentRequest struct {
 	Ticket      string // the occasion: letters, digits, "-", "." and "_"
-	Subject     Subject
+	Target      Target
 	For         time.Duration // 0: DefaultIncident
 	WithContent bool
 	By          string // the person
@@ -180,7 +180,7 @@ type Incidents struct {
 type IncidentOptions struct {
 	Dir        string // of their files; everything in it belongs to them
 	Operations *Operations
-	Ended      func(Incident) // told of each incident that its deadline has ended; may be nil
+	Ended      func(Incident) // told of each incident that ended by its deadline or with the process; may be nil
 }
 
 // OpenIncidents destroys what an earlier process may have left, before
@@ -218,7 +218,7 @@ func (all *Incidents) Open(req IncidentRequest) (Incident, error) {
 	switch {
 	case req.Ticket == "" || !token(req.Ticket) || len(req.Ticket) > limitID:
 		return Incident{}, errors.New("an incident needs a ticket: letters, digits, \"-\", \".\" and \"_\"")
-	case len(req.Subject.Scopes()) == 0:
+	case len(req.Target.Scopes()) == 0:
 		return Incident{}, errors.New("an incident needs a scope")
 	case req.For < time.Minute || req.For > LongestIncident:
 		return Incident{}, fmt.Errorf("an incident is open for a minute to %d hours", LongestIncident/time.Hour)
@@ -232,10 +232,10 @@ func (all *Incidents) Open(req IncidentRequest) (Incident, error) {
 		return Incident{}, ErrManyIncident
 	}
 	now := time.Now()
-	in := &incident{subject: req.Subject, about: Incident{
+	in := &incident{target: req.Target, about: Incident{
 		ID: strings.ToLower(rand.Text()[:10]), Ticket: req.Ticket, By: req.By,
 		Opened: now.UTC().Round(0), Deadline: now.Add(req.For).UTC().Round(0),
-		Scope: req.Subject.Terms(), WithContent: req.WithContent,
+		Scope: req.Target.Terms(), WithContent: req.WithContent,
 	}, until: now.Add(req.For)}
 	if err := in.create(all.dir); err != nil {
 		return Incident{}, fmt.Errorf("incidents: %w", err)
@@ -255,8 +255,9 @@ func (all *Incidents) change() {
 		all.watched = nil
 	}
 	if len(all.open) > 0 {
-		all.watched = make(chan struct{})
-		all.watcher.Go(func() { all.watch(all.watched) })
+		changed := make(chan struct{})
+		all.watched = changed
+		all.watcher.Go(func() { all.watch(changed) })
 	}
 }
 
@@ -279,11 +280,18 @@ func (all *Incidents) watch(changed <-chan struct{}) {
 		now := time.Now()
 		for _, in := range all.list() {
 			if wall := now.Round(0); !now.Before(in.until) || !wall.Before(in.about.Deadline) || wall.Before(in.about.Opened) {
-				if was, err := all.Close(in.about.ID); err == nil && all.ended != nil {
-					all.ended(was)
+				if was, err := all.Close(in.about.ID); !errors.Is(err, ErrNoIncident) {
+					all.tell(was)
 				}
 			}
 		}
+	}
+}
+
+// tell tells of an incident that no person has ended.
+func (all *Incidents) tell(was Incident) {
+	if all.ended != nil {
+		all.ended(was)
 	}
 }
 
@@ -325,7 +333,7 @@ func (all *Incidents) Get(id string) (Incident, error) {
 // incident with content has this very message as its scope.
 func (all *Incidents) Content(id string) (Incident, bool) {
 	for _, in := range all.list() {
-		if in.about.WithContent && in.subject.ID == id {
+		if in.about.WithContent && in.target.ID == id {
 			return in.describe(), true
 		}
 	}
@@ -361,9 +369,12 @@ func (all *Incidents) CloseAll() error {
 	all.mu.Unlock()
 	var faults []error
 	for _, in := range all.list() {
-		if _, err := all.Close(in.about.ID); !errors.Is(err, ErrNoIncident) {
-			faults = append(faults, err)
+		was, err := all.Close(in.about.ID)
+		if errors.Is(err, ErrNoIncident) {
+			continue
 		}
+		faults = append(faults, err)
+		all.tell(was)
 	}
 	all.watcher.Wait()
 	return errors.Join(faults...)

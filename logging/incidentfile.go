@@ -31,9 +31,9 @@ type Exchange struct {
 // Exchange, whose nonce is its number. The key is never written anywhere, so
 // that there is nothing of it to destroy on a disk, in a copy or in a backup.
 type incident struct {
-	about   Incident // guarded by mu where it changes
-	subject Subject
-	until   time.Time // the deadline by the monotonic clock
+	about  Incident // guarded by mu where it changes
+	target Target
+	until  time.Time // the deadline by the monotonic clock
 
 	mu   sync.Mutex
 	file *os.File

@@ -59,6 +59,8 @@ const (
 	OpPanicContained
 	OpLibraryMessage
 	OpTaskFailed
+	OpIncidentOpened
+	OpIncidentClosed
 	OpShutdownBegun
 	OpShutdownForced
 	OpShutdownDone
@@ -105,6 +107,8 @@ var opTable = [opEnd]opText{
 	OpPanicContained:        {zapcore.ErrorLevel, "panic_contained", "a fault in the program was contained: please report it"},
 	OpLibraryMessage:        {zapcore.WarnLevel, "library_message", "a library wanted to print something: its text is withheld"},
 	OpTaskFailed:            {zapcore.ErrorLevel, "task_failed", "a background task ended with an error"},
+	OpIncidentOpened:        {zapcore.WarnLevel, "incident_opened", "an incident is open: dialogues that match it are recorded"},
+	OpIncidentClosed:        {zapcore.InfoLevel, "incident_closed", "an incident has ended: what it recorded is destroyed"},
 	OpShutdownBegun:         {zapcore.InfoLevel, "shutdown_begun", "no new connections, what is under way is finished"},
 	OpShutdownForced:        {zapcore.WarnLevel, "shutdown_forced", "what was still under way was cut off: it stays in the queue"},
 	OpShutdownDone:          {zapcore.InfoLevel, "shutdown_done", "the relay has ended"},

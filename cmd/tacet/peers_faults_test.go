@@ -164,12 +164,12 @@ func mountTmpfs(t *testing.T, dir, options string) {
 // fullDisk: on a full disk new mail is put off with 452 while the queue
 // drains, and it is taken again when there is room, without a word from anyone.
 func (p *peers) fullDisk(t *testing.T) {
-	for name, logOnIt := range map[string]bool{"queue": false, "queue and log": true} {
-		t.Run(name, func(t *testing.T) { p.fillDisk(t, logOnIt) })
-	}
+	t.Run("queue", func(t *testing.T) { p.fillDisk(t, false, false) })
+	t.Run("queue and log", func(t *testing.T) { p.fillDisk(t, true, false) })
+	t.Run("before a start", func(t *testing.T) { p.fillDisk(t, false, true) })
 }
 
-func (p *peers) fillDisk(t *testing.T, logOnIt bool) {
+func (p *peers) fillDisk(t *testing.T, logOnIt, restart bool) {
 	next := newSink(t, func(s *sink) { s.digest = true })
 	gate := make(chan struct{}) // keeps everything in the queue
 	next.answer(func(verb, _ string) string {
@@ -212,7 +212,17 @@ func (p *peers) fillDisk(t *testing.T, logOnIt bool) {
 		}
 	}
 	filler := d.path("data/filler")
+	if restart {
+		d.proc.kill()
+	}
 	fill(t, filler)
+	if restart {
+		d.start()
+		if s, err = dial(d.starttls, nil); err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
 	for { // what it had reserved before is taken still
 		err := submit()
 		if err == nil {
@@ -226,7 +236,6 @@ func (p *peers) fillDisk(t *testing.T, logOnIt bool) {
 	if err := s.say(250, "RSET"); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, filler) // the last octet too: even what was kept in reserve
 	taken := len(l.acked.all())
 	open()
 	l.arrived(t, next)
@@ -235,7 +244,7 @@ func (p *peers) fillDisk(t *testing.T, logOnIt bool) {
 			return count(all, "delivered") >= taken
 		})
 	}
-	// The session is still the one from before.
+	// The same session goes on.
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}

@@ -249,6 +249,22 @@ func (p *peers) sigkill(t *testing.T) {
 		}
 	}
 	d.log.until(t, "an empty queue", func([]record) bool { return len(d.queued()) == 0 })
+	d.terminate()
+	ended := map[string]bool{}
+	for _, r := range d.written() {
+		if r.Status.Event == "delivered" {
+			ended[r.Recipient] = true
+		}
+	}
+	missing := 0
+	for _, n := range l.acked.all() {
+		if !ended[fmt.Sprintf("n%d@example.net", n)] {
+			missing++
+		}
+	}
+	if missing > 0 {
+		t.Errorf("%d messages were delivered without a record", missing)
+	}
 }
 
 var peakMemory = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)

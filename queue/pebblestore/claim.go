@@ -70,9 +70,13 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 		single := m.first == gi && x.groups.at(gi).sibling == 0
 		c := &queue.Claim{Envelope: en.env, Destination: d}
 		whole := true
+		var busy map[int]bool // recipients that came here from where they are under delivery
+		if m.active > 1 && s.rerouted {
+			busy, _ = s.underDelivery(mi)
+		}
 		for i := range en.env.Recipients {
 			rc := &en.env.Recipients[i]
-			if rc.State.Settled() || !single && r.destination(rc.Path) != d {
+			if rc.State.Settled() || busy[i] || !single && r.destination(rc.Path) != d {
 				continue
 			}
 			if rc.State != queue.Waiting || dueAt(en.env, rc) > now.UnixNano() {

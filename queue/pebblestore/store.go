@@ -41,7 +41,8 @@ type Store struct {
 	recent recent
 	claims map[*queue.Claim]claim
 
-	unreadable int // spans of the queue that could not be read at open
+	rerouted   bool // Reroute was called
+	unreadable int  // spans of the queue that could not be read at open
 
 	running          atomic.Bool // the engine is open
 	closed           atomic.Bool
@@ -290,6 +291,7 @@ func (c *committer) close() {
 func (s *Store) Reroute(ctx context.Context, destination func(queue.ForwardPath) queue.Destination) error {
 	s.mu.Lock()
 	s.routing.Store(&routing{destination: destination, number: s.routing.Load().number + 1})
+	s.rerouted = true
 	s.mu.Unlock()
 	defer s.opts.Wake()
 	return s.each(ctx, func(id queue.ID) error {

@@ -40,6 +40,7 @@ func (s *session) authenticate(identity, user, password string) error {
 	}
 	if err == nil {
 		s.user = user
+		s.conn.LoggedIn(user)
 		s.server.stats.AuthOK.Add(1)
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"tacet/relay"
 	"tacet/relay/inbound/wire"
 )
 
@@ -17,6 +18,7 @@ type Config struct {
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
 	Limits   Limits
+	Tracer   relay.Tracer // of dialogues; nil: none
 }
 
 // Limits bound what one client, and all together, may use. A zero field means its default.
@@ -108,6 +110,7 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 		ContentWindow:    limits.ContentWindow,
 		MaxErrors:        limits.MaxErrors,
 		MaxJunk:          limits.MaxJunk,
+		Tracer:           s.config.Tracer,
 		Counters:         &s.stats.Counters,
 		TLSFailed:        func(c *wire.Conn) { s.tlsFailed(l, c) },
 		Panicked:         func() { s.trouble(TroublePanic) },

@@ -85,7 +85,9 @@ func (t *transaction) onMail() *fault {
 
 // onRcpt takes the answer for one recipient.
 func (t *transaction) onRcpt(i int) *fault {
+	t.about(i)
 	r, f := t.answer(queue.StageRcpt, t.c.client.config.Timeouts.Command)
+	t.about(-1)
 	switch {
 	case f != nil:
 		return f

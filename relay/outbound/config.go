@@ -33,6 +33,8 @@ type Config struct {
 	MaxIdleConnections int           // connections kept without work, over all destinations: 1,000
 	MaxHops            int           // addresses tried in one attempt: 5
 
+	Tracer relay.Tracer // of dialogues; nil: none
+
 	Roots *x509.CertPool // against which certificates are verified; nil: those of the system
 
 	// Dial opens connections. Nil: TCP.

@@ -35,6 +35,8 @@ type conn struct {
 	killer func()      // kill
 	stop   func() bool // ends the watch over ctx; nil: none
 
+	trace relay.Trace // nil: nobody follows
+
 	idle idleState // the pool's
 
 	*buffers // nil while the connection waits in the pool
@@ -122,6 +124,7 @@ func (c *conn) kill() {
 // the peer owes us nothing any more.
 func (c *conn) close() {
 	c.unwatch()
+	c.unfollow()
 	if !c.dead && !c.killed.Load() {
 		c.net.SetWriteDeadline(time.Now().Add(time.Second))
 		c.net.Write(quit)
@@ -157,6 +160,9 @@ func (c *conn) read(stage queue.Stage, limit time.Duration, each func([]byte)) (
 	if c.in.Buffered() == 0 {
 		c.net.SetReadDeadline(time.Now().Add(limit))
 	}
+	if c.trace != nil {
+		each = c.hearing(stage, each)
+	}
 	if err := c.reply.read(c.in, each); err != nil {
 		return nil, c.failed(stage, err)
 	}
@@ -169,6 +175,7 @@ func (c *conn) read(stage queue.Stage, limit time.Duration, each func([]byte)) (
 // ask writes one command and reads its reply.
 func (c *conn) ask(stage queue.Stage, command []byte, each func([]byte)) (*reply, *fault) {
 	limit := c.client.config.Timeouts.Command
+	c.said(stage, command)
 	if f := c.write(stage, command, limit); f != nil {
 		return nil, f
 	}

@@ -53,7 +53,7 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 // connection if the hop takes only so many messages on each.
 func (a *attempt) overHop(ctx context.Context, hop relay.Hop, auth *relay.Login, sec security) {
 	for {
-		c, f := a.client.connect(ctx, a.claim.Destination, hop, auth, sec)
+		c, f := a.connectTraced(ctx, hop, auth, sec)
 		if f != nil {
 			if f.reply.Stage > queue.StageConnect {
 				a.result.Host, a.result.TLS = hop.Addr.Addr(), f.tls

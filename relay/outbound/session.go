@@ -11,23 +11,26 @@ import (
 // connect opens a session at hop that is ready for MAIL. Under opportunistic
 // TLS a handshake that fails leads to a second connection, in the clear and on
 // record as such (RFC 7435 §3).
-func (c *Client) connect(ctx context.Context, d queue.Destination, hop relay.Hop, auth *relay.Login, sec security) (*conn, *fault) {
-	s, f := c.session(ctx, d, hop, auth, sec, queue.NoTLSOff)
+func (c *Client) connect(ctx context.Context, d queue.Destination, hop relay.Hop, auth *relay.Login, sec security, trace relay.Trace) (*conn, *fault) {
+	s, f := c.session(ctx, d, hop, auth, sec, queue.NoTLSOff, trace)
 	if f == nil || f.inClear == queue.NoTLSUnset || sec.required {
 		return s, f
 	}
 	sec.off = true
-	return c.session(ctx, d, hop, auth, sec, f.inClear)
+	remarkFault(trace, f)
+	return c.session(ctx, d, hop, auth, sec, f.inClear, trace)
 }
 
 // session opens one connection and goes all steps up to MAIL. why is on record
 // if sec has TLS off.
-func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop, auth *relay.Login, sec security, why queue.NoTLS) (*conn, *fault) {
+func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop, auth *relay.Login, sec security, why queue.NoTLS, trace relay.Trace) (*conn, *fault) {
 	s, f := c.dial(ctx, d, hop)
 	if f != nil {
 		return nil, f
 	}
+	s.trace = trace
 	if f = s.setUp(auth, sec, why); f != nil {
+		s.trace = nil // it goes on without this connection
 		f.tls = s.tls
 		if f.inClear != queue.NoTLSUnset {
 			f.tls.None = f.inClear

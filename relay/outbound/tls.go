@@ -105,6 +105,7 @@ func (c *conn) handshake(sec security) *fault {
 	c.raw.SetDeadline(time.Time{})
 	state := t.ConnectionState()
 	c.tls.Version, c.tls.Cipher = state.Version, state.CipherSuite
+	c.secured(&state)
 	c.net = t
 	c.in.Reset(t)
 	return nil

@@ -55,7 +55,12 @@ func (a *attempt) transact(c *conn) (f *fault, stale bool) {
 	}
 	t.batch = a.open[:min(len(a.open), c.maxRecipients())]
 	c.mails++
+	c.follow()
 	f = t.run()
+	if c.trace != nil {
+		remarkFault(c.trace, f)
+		c.trace.End()
+	}
 	if t.stream != nil {
 		t.stream.Close()
 	}
@@ -113,6 +118,7 @@ func (t *transaction) run() *fault {
 func (t *transaction) lockstep() *fault {
 	t.wait()
 	if t.c.reset {
+		t.c.said(queue.StageMail, resetCommand)
 		if f := t.send(resetCommand); f != nil {
 			return f
 		}
@@ -146,6 +152,7 @@ func (t *transaction) lockstep() *fault {
 		return t.content()
 	}
 	t.wait()
+	t.c.said(queue.StageData, dataCommand)
 	if f := t.send(dataCommand); f != nil {
 		return f
 	}
@@ -156,6 +163,7 @@ func (t *transaction) lockstep() *fault {
 func (t *transaction) pipelined(early bool) *fault {
 	out := t.c.out[:0]
 	if t.c.reset {
+		t.c.said(queue.StageMail, resetCommand)
 		out = append(out, resetCommand...)
 	}
 	out = t.mail(out)
@@ -168,9 +176,13 @@ func (t *transaction) pipelined(early bool) *fault {
 	}
 	switch {
 	case early:
+		start := len(out)
 		out = appendChunk(out, t.claim.Content.Size)
+		t.c.said(queue.StageContent, out[start:])
 		out = append(out, t.claim.Content.Head...)
+		t.traceContent(t.claim.Content.Head)
 	case !t.chunk:
+		t.c.said(queue.StageData, dataCommand)
 		out = append(out, dataCommand...)
 	}
 	t.c.out = out[:0]
@@ -226,11 +238,20 @@ func (t *transaction) because(f *fault) *fault {
 
 // mail and rcpt add a command to b.
 func (t *transaction) mail(b []byte) []byte {
-	return appendMail(b, t.env, t.claim.Content.Size, t.sender, &t.c.peer, t.utf8)
+	t.told()
+	b, start := appendMail(b, t.env, t.claim.Content.Size, t.sender, &t.c.peer, t.utf8), len(b)
+	t.c.said(queue.StageMail, b[start:])
+	return b
 }
 
 func (t *transaction) rcpt(b []byte, i int) []byte {
-	return appendRcpt(b, &t.env.Recipients[t.claim.Recipients[i]], t.rcpts[i], &t.c.peer, t.utf8)
+	b, start := appendRcpt(b, &t.env.Recipients[t.claim.Recipients[i]], t.rcpts[i], &t.c.peer, t.utf8), len(b)
+	if t.c.trace != nil {
+		t.about(i)
+		t.c.said(queue.StageRcpt, b[start:])
+		t.about(-1)
+	}
+	return b
 }
 
 var (
@@ -257,6 +278,7 @@ func (t *transaction) content() *fault {
 	}
 	if t.chunk {
 		w.buf = appendChunk(w.buf, content.Size)
+		t.c.said(queue.StageContent, w.buf)
 	}
 	f := t.fill(&w)
 	t.c.out = w.buf[:0]
@@ -293,6 +315,7 @@ func (t *transaction) writeBlock(b []byte, last bool) *fault {
 		return t.interrupted()
 	}
 	t.blocks++
+	t.traceContent(b)
 	if last {
 		if f := t.end(); f != nil {
 			return f

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tacet/queue"
+	"tacet/relay"
 )
 
 // Conn is one client's connection. [Conn.Converse] and the methods of
@@ -55,6 +56,10 @@ type Conn struct {
 	refused  int  // senders and recipients refused
 	deferred int  // recipients refused for now
 	content  content
+
+	trace relay.Trace // nil: nobody follows
+	told  int         // octets of out that the trace has
+	user  string      // authenticated as
 
 	stop    atomic.Bool // 421 as soon as no transaction is open
 	aborted atomic.Bool // the socket was closed by another goroutine
@@ -209,6 +214,7 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.unfollow()
 	if !c.aborted.Load() && len(c.out) > 0 {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		_, _ = c.nc.Write(c.out)

@@ -71,6 +71,9 @@ func (cr *contentReader) Read(p []byte) (int, error) {
 	}
 	run, err := c.step(len(p))
 	if err == nil {
+		if c.trace != nil {
+			c.trace.Content(run)
+		}
 		if d.size += int64(len(run)); d.scan.bad {
 			err = errBareLineEnd
 			c.set.Counters.BadContent.Add(1)

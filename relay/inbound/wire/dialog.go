@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"io"
+	"strconv"
 )
 
 // What go-smtp gets to read. The client's own words never reach it: paths and
@@ -117,6 +118,9 @@ func (c *Conn) refuse(reply []byte) {
 // finalReply ends a transaction.
 func (c *Conn) finalReply(p []byte, good bool) {
 	c.phase = phaseCommand
+	if c.trace != nil {
+		c.remark("(content, octets: " + strconv.FormatInt(c.content.size, 10) + ")")
+	}
 	if !c.content.mute {
 		c.out = append(c.out, p...)
 	}

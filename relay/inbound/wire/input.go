@@ -68,6 +68,10 @@ func (c *Conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
+	if c.trace != nil {
+		c.replied()
+		c.told = 0
+	}
 	now := time.Now()
 	if limit := c.set.CommandTimeout; c.writeBy.Sub(now) < limit/2 {
 		c.writeBy = now.Add(limit)
@@ -123,8 +127,18 @@ func (c *Conn) fill(limit time.Duration, idle bool) error {
 }
 
 // line reads the next line and returns it without its CR LF. It lies in the
-// input buffer: the next read of input overwrites it.
+// input buffer: the next read of input overwrites it. It is the one place
+// where commands are read.
 func (c *Conn) line(idle bool) ([]byte, error) {
+	c.following() // the greeting too
+	line, err := c.readLine(idle)
+	if err == nil {
+		c.heard(line)
+	}
+	return line, err
+}
+
+func (c *Conn) readLine(idle bool) ([]byte, error) {
 	limit := c.set.CommandTimeout
 	start := time.Time{}
 	c.scanned = c.r

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"tacet/relay"
 )
 
 // Settings is what the connections of one listener share. Nothing of it
@@ -24,9 +26,10 @@ type Settings struct {
 	MaxErrors        int           // wrong commands before 421; 0: 20
 	MaxJunk          int           // commands without use (NOOP, RSET, EHLO …) between two messages, and refused senders and recipients, before 421; 0: 100
 
-	Counters  *Counters   // nil: own
-	TLSFailed func(*Conn) // a handshake failed; may be nil
-	Panicked  func()      // a panic was contained; may be nil
+	Tracer    relay.Tracer // of dialogues; nil: none
+	Counters  *Counters    // nil: own
+	TLSFailed func(*Conn)  // a handshake failed; may be nil
+	Panicked  func()       // a panic was contained; may be nil
 
 	greeting, helo, ehlo, ehloTLS string
 	quota                         int64     // octets of content that a window needs

@@ -11,6 +11,7 @@ import (
 // handshake turns TLS on. If that fails, the connection says nothing more: a
 // reply in the clear would be one that an attacker could have wanted (RFC 3207 §4.1 leaves it open).
 func (c *Conn) handshake() bool {
+	c.following()
 	_ = c.raw.SetDeadline(time.Now().Add(c.set.HandshakeTimeout))
 	c.readBy, c.writeBy = time.Time{}, time.Time{}
 	t := tls.Server(c.raw, c.set.TLS)
@@ -22,6 +23,9 @@ func (c *Conn) handshake() bool {
 	c.nc, c.tlsc = t, t
 	state := t.ConnectionState()
 	c.tls = queue.TLS{Version: state.Version, Cipher: state.CipherSuite}
+	if c.trace != nil {
+		c.remark(string(c.protection()))
+	}
 	return true
 }
 
@@ -32,6 +36,9 @@ func (c *Conn) handshakeFailed(t *tls.Conn, err error) {
 		return
 	}
 	c.set.Counters.HandshakesFailed.Add(1)
+	if c.trace != nil {
+		c.remark("(TLS failed: " + err.Error() + ")")
+	}
 	// One that connects and leaves without a word is a port check, not a failure.
 	if left := err == io.EOF && t.ConnectionState().Version == 0; !left && c.set.TLSFailed != nil {
 		c.set.TLSFailed(c)
