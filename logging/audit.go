@@ -52,6 +52,10 @@ const (
 	VerbPrivacyErase
 	VerbSelftest
 	VerbVerify
+	VerbQueueStats
+	VerbBackupCreate
+	VerbBackupVerify
+	VerbBackupRestore
 	verbEnd
 )
 
@@ -80,6 +84,10 @@ var verbTable = [verbEnd]string{
 	VerbPrivacyErase:   "privacy_erase",
 	VerbSelftest:       "selftest",
 	VerbVerify:         "verify",
+	VerbQueueStats:     "queue_stats",
+	VerbBackupCreate:   "backup_create",
+	VerbBackupVerify:   "backup_verify",
+	VerbBackupRestore:  "backup_restore",
 }
 
 // String gives the verb's name, "" for an unknown one.
@@ -124,6 +132,9 @@ var scopeTable = [scopeEnd]string{
 
 // String gives the scope's name, "" for none or an unknown one.
 func (s Scope) String() string { return nameIn(scopeTable[:], s) }
+
+// ParseScope finds the scope with the given name.
+func ParseScope(name string) (Scope, bool) { return parseIn[Scope](scopeTable[:], name) }
 
 // Action is one audit record: who did what, when, why. Never the result.
 type Action struct {

@@ -1,7 +1,6 @@
 package logging
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,6 +26,9 @@ type Filter struct {
 
 	NextHost netip.Prefix
 	Client   netip.Prefix
+
+	ids    map[string]bool // any of these queue IDs
+	person *Person         // records that are about somebody
 }
 
 // Match tells whether the record passes.
@@ -41,19 +43,9 @@ func (f *Filter) Match(r *Record) bool {
 		(f.Address == "" || matchSender(f.Address, r) || matchAddress(f.Address, r.Recipient)) &&
 		(f.User == "" || containsFold(r.User, f.User)) &&
 		matchPrefix(f.NextHost, r.NextHost) &&
-		matchPrefix(f.Client, r.Client)
-}
-
-// mayMatch tells, without parsing it, whether a line can pass.
-func (f *Filter) mayMatch(raw []byte) bool {
-	if len(f.Events) > 0 && !slices.ContainsFunc(f.Events, func(e Event) bool {
-		return bytes.Contains(raw, []byte(`"event":"`+e.String()+`"`))
-	}) {
-		return false
-	}
-	return len(f.Reasons) == 0 || slices.ContainsFunc(f.Reasons, func(r Reason) bool {
-		return bytes.Contains(raw, []byte(`"reason":"`+r.String()+`"`))
-	})
+		matchPrefix(f.Client, r.Client) &&
+		(f.ids == nil || f.ids[r.ID]) &&
+		(f.person == nil || f.person.concerns(r))
 }
 
 func matchSender(pattern string, r *Record) bool {

@@ -26,6 +26,14 @@ type Line struct {
 // behind the object. A record that was written comes back as it was, less
 // what was cut or made visible.
 func ParseLine(raw []byte) (Line, error) {
+	if r, ok := parseCanonical(raw); ok {
+		return Line{r, raw}, nil
+	}
+	return parseStrictly(raw)
+}
+
+// parseStrictly reads what is right and yet not as the encoder writes it.
+func parseStrictly(raw []byte) (Line, error) {
 	var w wireLine
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()

@@ -29,6 +29,37 @@ type Options struct {
 	Retention  time.Duration // whole days; 0: 365 days, which is also the most
 	Buffer     int           // octets kept in memory while the disk is slow; 0: 8 MiB
 	Operations *Operations   // told of failure and recovery; nil: nobody
+
+	// KeyDir is the folder of the keys, one for each encrypted file. It is made
+	// with mode 0700, belongs in no backup, and is for one Log at a time. With it,
+	// days that are over are sealed: compressed and encrypted. Empty: they stay as
+	// they are.
+	KeyDir string
+
+	// LiveSealed has the running day encrypted too. It needs a KeyDir.
+	LiveSealed bool
+
+	// For how long these fields of a record are kept, in whole days, less than
+	// Retention; 0: as long as the record. They need a KeyDir. With the subject go
+	// the header fields of content rejections, which repeat it.
+	RetentionSubject, RetentionClient, RetentionUser time.Duration
+}
+
+// fields gives the periods that are shorter than the record's.
+func (o *Options) fields() (list []fieldPeriod, err error) {
+	for _, f := range []struct {
+		what   removal
+		period time.Duration
+	}{{removeSubject, o.RetentionSubject}, {removeClient, o.RetentionClient}, {removeUser, o.RetentionUser}} {
+		if f.period == 0 || f.period == o.Retention {
+			continue
+		}
+		if f.period < 24*time.Hour || f.period > o.Retention || o.KeyDir == "" {
+			return nil, errors.New("relay log: a field's retention must be from a day to that of the record, and needs a folder of keys")
+		}
+		list = append(list, fieldPeriod{f.what, int(f.period / (24 * time.Hour))})
+	}
+	return list, nil
 }
 
 // Log is the relay log. Its methods are safe for concurrent use.
@@ -37,6 +68,12 @@ type Log struct {
 	ops    *Operations
 	limit  int
 	writer writer // of the flushing goroutine alone
+	keeper keeper
+
+	upkeep    chan struct{}      // there may be something to seal, or to delete
+	aside     chan asideRequest  // for the flushing goroutine
+	endUpkeep context.CancelFunc // ends what the keeper does
+	tasks     sync.WaitGroup     // of upkeep
 
 	mu       sync.Mutex
 	moved    sync.Cond // taken, flushed, failing or closed changed
@@ -80,11 +117,22 @@ func Open(o Options) (*Log, error) {
 	case days < 1:
 		return nil, errors.New("relay log: a retention must be at least one day")
 	}
+	fields, err := o.fields()
+	if err != nil {
+		return nil, err
+	}
+	if o.LiveSealed && o.KeyDir == "" {
+		return nil, errors.New("relay log: an encrypted running day needs a folder of keys")
+	}
+	keys := &keyring{dir: o.KeyDir}
 	l := &Log{
 		enc:     newEncoder(),
 		ops:     o.Operations,
 		limit:   max(o.Buffer, minBuffer),
-		writer:  writer{dir: o.Dir, keep: days, ops: o.Operations},
+		writer:  writer{dir: o.Dir, ops: o.Operations, keys: keys, sealed: o.LiveSealed},
+		keeper:  keeper{dir: o.Dir, keys: keys, keep: days, fields: fields, ops: o.Operations},
+		upkeep:  make(chan struct{}, 1),
+		aside:   make(chan asideRequest),
 		wake:    make(chan struct{}, 1),
 		urgent:  make(chan struct{}, 1),
 		stop:    make(chan struct{}),
@@ -97,7 +145,13 @@ func Open(o Options) (*Log, error) {
 	if err := l.writer.open(dayOf(time.Now())); err != nil {
 		return nil, fmt.Errorf("relay log: %w", err)
 	}
-	l.writer.sweep(time.Now())
+	if err := l.keeper.recover(); err != nil {
+		l.ops.Log(OpSealFailed, Err(err))
+	}
+	l.keeper.sweep(time.Now())
+	ctx, cancel := context.WithCancel(context.Background())
+	l.endUpkeep = cancel
+	l.tasks.Go(func() { l.maintain(ctx) })
 	go l.run()
 	return l, nil
 }
@@ -220,6 +274,25 @@ func (l *Log) Flush(ctx context.Context) error {
 	return nil
 }
 
+// secureFor is the longest that a session waits for the log's file. A disk that
+// takes longer shows in [Log.Err] soon enough.
+const secureFor = time.Second
+
+// Secure waits until all records written before are in their files, so that
+// they survive the end of the process, but not longer than a second, and not
+// while writing fails.
+func (l *Log) Secure() {
+	l.mu.Lock()
+	done := l.flushed >= l.taken
+	l.mu.Unlock()
+	if done {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), secureFor)
+	defer cancel()
+	l.Flush(ctx) // why it fails is told by Err
+}
+
 // Close writes what is still in memory, tries a failed write once more, and
 // ends the log. Its error tells that records were lost.
 func (l *Log) Close() error {
@@ -231,6 +304,8 @@ func (l *Log) Close() error {
 	if !already {
 		close(l.stop)
 	}
+	l.endUpkeep()
+	l.tasks.Wait()
 	<-l.stopped
 	return l.lost
 }
@@ -244,6 +319,7 @@ func (l *Log) run() {
 	defer tick.Stop()
 	var spare batch
 	var last time.Time
+	l.setAside(time.Now())
 	for {
 		select {
 		case <-l.wake:
@@ -252,14 +328,60 @@ func (l *Log) run() {
 			last = time.Now()
 		case <-tick.C:
 			if hourly := clock.tick(); hourly {
-				l.writer.sweep(time.Now())
+				notify(l.upkeep)
 			}
 			l.writer.follow(time.Now())
+			l.setAside(time.Now())
 			tick.Reset(clock.untilTick())
+		case request := <-l.aside:
+			spare = l.flush(spare)
+			_, err := l.writer.setAside(request.which)
+			request.done <- err
 		case <-l.stop:
 			l.flush(spare)
 			l.lost = l.writer.close(l.givenUp)
 			return
+		}
+	}
+}
+
+// sealAfter is how long after midnight a day is sealed: a record that was made
+// just before is in its file by then. One that comes even later opens the day again.
+const sealAfter = 10 * time.Minute
+
+// setAside hands the files of finished days to the keeper, and one that was
+// left of another setting of LiveSealed.
+func (l *Log) setAside(now time.Time) {
+	if !l.keeper.sealing() {
+		return
+	}
+	current := dayOf(now.Add(-sealAfter))
+	n, err := l.writer.setAside(func(p part) bool {
+		return p.day < current || p.name != p.day.live(l.writer.sealed)
+	})
+	if err != nil {
+		l.ops.Log(OpSealFailed, Err(err))
+	}
+	if n > 0 {
+		notify(l.upkeep)
+	}
+}
+
+// asideRequest asks the flushing goroutine to set files aside.
+type asideRequest struct {
+	which func(part) bool
+	done  chan error // of capacity 1
+}
+
+// maintain does the keeper's work whenever it is asked to, until the end of ctx.
+func (l *Log) maintain(ctx context.Context) {
+	l.keeper.seal(ctx, time.Now()) // what an earlier process left
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.upkeep:
+			l.keeper.maintain(ctx, time.Now())
 		}
 	}
 }

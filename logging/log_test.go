@@ -369,11 +369,11 @@ func TestRetentionIsLimited(t *testing.T) {
 // daysOf lists the days in a directory, relative to today.
 func daysOf(t *testing.T, dir string, today day) (list []int) {
 	t.Helper()
-	days, err := daysIn(dir)
+	parts, err := partsIn(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range days {
+	for _, d := range daysAmong(parts) {
 		list = append(list, int(d-today))
 	}
 	return list

@@ -43,6 +43,8 @@ const (
 	OpLogClosed
 	OpRetentionDeleted
 	OpRetentionFailed
+	OpSealed
+	OpSealFailed
 	OpClockJump
 	OpClockDoubted
 	OpCertificateSelfSigned
@@ -91,6 +93,8 @@ var opTable = [opEnd]opText{
 	OpLogClosed:             {zapcore.ErrorLevel, "log_closed", "records of the relay log were lost at the end"},
 	OpRetentionDeleted:      {zapcore.InfoLevel, "retention_deleted", "log files past their retention were deleted"},
 	OpRetentionFailed:       {zapcore.ErrorLevel, "retention_failed", "log files past their retention could not be deleted"},
+	OpSealed:                {zapcore.InfoLevel, "log_sealed", "days of the relay log that are over were compressed and encrypted"},
+	OpSealFailed:            {zapcore.ErrorLevel, "log_seal_failed", "a day of the relay log could not be sealed: it stays as it is, and is tried again"},
 	OpClockJump:             {zapcore.WarnLevel, "clock_jump", "the clock was set, or the machine slept"},
 	OpClockDoubted:          {zapcore.WarnLevel, "clock_doubted", "no earlier log file leads up to today: nothing is deleted until tomorrow"},
 	OpCertificateSelfSigned: {zapcore.WarnLevel, "certificate_self_signed", "the certificate is self-signed: clients will warn"},

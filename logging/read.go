@@ -4,18 +4,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 )
 
 // ReadOptions say what is read back.
 type ReadOptions struct {
 	Dir    string // the log's directory
+	KeyDir string // the folder of its keys; empty: what is encrypted gives an error
 	Filter Filter
 	Last   int  // begin with the last so many records that pass; 0: with none if Follow, else with all; negative: with all
 	Follow bool // go on with what comes, over midnight too, until the context ends
@@ -25,7 +29,6 @@ const (
 	pollEvery    = 100 * time.Millisecond
 	midnightRest = time.Second // how long a finished day is still read after the next one has begun
 	readBlock    = 64 << 10
-	maxLine      = 1 << 20
 )
 
 // Read gives the records that pass the filter, oldest first. A line that is
@@ -33,7 +36,7 @@ const (
 // any other error ends it. The end of ctx ends it without an error.
 func Read(ctx context.Context, o ReadOptions) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		r := reader{ctx: ctx, ReadOptions: o, yield: yield}
+		r := reader{ctx: ctx, ReadOptions: o, yield: yield, keys: &keyring{dir: o.KeyDir}, sieve: o.Filter.sieve()}
 		if r.Last == 0 && !r.Follow {
 			r.Last = -1
 		}
@@ -52,170 +55,231 @@ type reader struct {
 	ReadOptions
 	ctx   context.Context
 	yield func(Line, error) bool
+	keys  *keyring
+	sieve *sieve
 
-	file   *os.File
-	day    day
-	offset int64 // of the first octet not yet given as part of a line
+	live   *openPart // that is followed
+	offset int64     // of the first octet of it not yet given as part of a line
 	buffer []byte
 }
 
 func (r *reader) close() {
-	if r.file != nil {
-		r.file.Close()
-		r.file = nil
+	if r.live != nil {
+		r.live.close()
+		r.live = nil
 	}
 }
 
 func (r *reader) read() error {
-	days, err := daysIn(r.Dir)
+	parts, err := partsIn(r.Dir)
 	if err != nil {
 		return err
 	}
-	if !r.Filter.Until.IsZero() {
-		days = slices.DeleteFunc(days, func(d day) bool { return !d.begin().Before(r.Filter.Until) })
-	}
-	if !r.Filter.Since.IsZero() {
-		// A record written around midnight may stand in the file of its own day only.
-		days = slices.DeleteFunc(days, func(d day) bool { return d < dayOf(r.Filter.Since) })
-	}
+	days := r.wanted(daysAmong(parts))
 	if r.Last < 0 {
-		for i, d := range days {
-			if err := r.open(d); err != nil {
-				return err
-			}
-			if err := r.forward(); err != nil {
-				return err
-			}
-			if i == len(days)-1 && r.Follow {
-				return r.follow()
-			}
-		}
-	} else if err := r.last(days); err != nil {
+		err = r.all(days)
+	} else {
+		err = r.last(days)
+	}
+	if err != nil || !r.Follow {
 		return err
 	}
-	if r.Follow {
-		return r.follow()
+	return r.follow()
+}
+
+// wanted leaves out days that lie outside of the filter's time. A record
+// stands in the file of its own day only.
+func (r *reader) wanted(days []day) []day {
+	return slices.DeleteFunc(days, func(d day) bool {
+		return !r.Filter.Until.IsZero() && !d.begin().Before(r.Filter.Until) ||
+			!r.Filter.Since.IsZero() && d < dayOf(r.Filter.Since)
+	})
+}
+
+// all gives every record, and keeps the newest live file open if it is to be followed.
+func (r *reader) all(days []day) error {
+	for i, d := range days {
+		open, err := openDay(r.Dir, r.keys, d)
+		if err != nil {
+			return err
+		}
+		for len(open) > 0 {
+			p := open[0]
+			open = open[1:]
+			if r.Follow && i == len(days)-1 && len(open) == 0 && p.kind == partLive {
+				r.watch(p)
+				return r.forward()
+			}
+			err := r.scan(p)
+			p.close()
+			if err != nil {
+				closeAll(open)
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-// daysIn lists the days there are files of.
-func daysIn(dir string) ([]day, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var days []day
-	for _, entry := range entries {
-		if d, ok := dayOfFile(entry.Name()); ok {
-			days = append(days, d)
-		}
-	}
-	slices.Sort(days)
-	return days, nil
-}
-
-func (r *reader) open(d day) error {
+// watch has the live part followed from its beginning.
+func (r *reader) watch(p *openPart) {
 	r.close()
-	f, err := os.Open(filepath.Join(r.Dir, d.file()))
-	if err != nil {
-		return err
+	r.live, r.offset = p, 0
+	if p.box != nil {
+		r.offset = headerSize
 	}
-	r.file, r.day, r.offset = f, d, 0
-	return nil
 }
 
-// forward gives all whole lines from the offset to the end of the file.
+// forward gives all whole lines of the live part from the offset on.
 func (r *reader) forward() error {
+	source := source(&plainSource{file: r.live.file, at: r.offset})
+	if r.live.box != nil {
+		source = &frameSource{p: r.live, at: r.offset}
+	}
 	for {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		if r.buffer == nil {
-			r.buffer = make([]byte, readBlock)
+		open, offset, err := source.next()
+		if err == io.EOF {
+			return nil
 		}
-		n, err := r.file.ReadAt(r.buffer, r.offset)
-		if err != nil && err != io.EOF {
+		if err != nil {
 			return err
 		}
-		block := r.buffer[:n]
-		for {
-			end := bytes.IndexByte(block, '\n')
-			if end < 0 {
-				break
-			}
-			if err := r.give(block[:end], r.offset); err != nil {
-				return err
-			}
-			r.offset += int64(end + 1)
-			block = block[end+1:]
+		piece, err := open()
+		if err != nil {
+			return err
 		}
-		switch {
-		case n < len(r.buffer):
-			return nil
-		case len(block) < n: // went ahead
-		case len(r.buffer) < maxLine:
-			r.buffer = make([]byte, 2*len(r.buffer))
-		default: // no line of ours: skip the piece
-			if !r.yield(Line{}, lineError(r.day.file(), r.offset)) {
+		for _, f := range r.sift(r.live, piece, offset) {
+			if !r.yield(f.line, f.err) {
 				return errStopped
 			}
-			r.offset += int64(n)
 		}
+		r.offset = source.position()
 	}
 }
 
-// give hands on one line if it passes.
-func (r *reader) give(raw []byte, offset int64) error {
-	line, ok, err := r.parse(raw, offset)
-	if ok && !r.yield(line, err) {
-		return errStopped
-	}
-	return nil
+// found is a line that passed, or an error in its place.
+type found struct {
+	line Line
+	err  error
+}
+
+// sift gives what passes of the lines of a piece, which stood at the offset.
+func (r *reader) sift(p *openPart, piece []byte, offset int64) (list []found) {
+	r.sieve.lines(piece, func(raw []byte, at int) bool {
+		if line, ok, err := r.parse(p, raw, offset+int64(at)); ok {
+			list = append(list, found{line, err})
+		}
+		return true
+	})
+	return list
 }
 
 // parse tells with ok whether the line, or the error, is to be given.
-func (r *reader) parse(raw []byte, offset int64) (line Line, ok bool, err error) {
-	if len(bytes.TrimSpace(raw)) == 0 || !r.Filter.mayMatch(raw) {
+func (r *reader) parse(p *openPart, raw []byte, offset int64) (line Line, ok bool, err error) {
+	record, canonical := parseCanonical(raw)
+	if canonical && !r.Filter.Match(&record) {
 		return line, false, nil
 	}
-	line, err = ParseLine(bytes.Clone(raw))
+	own := bytes.Clone(raw)
+	if canonical {
+		return Line{record, own}, true, nil
+	}
+	line, err = parseStrictly(own)
 	if err != nil {
-		return line, true, lineError(r.day.file(), offset)
+		return line, true, lineError(p.name, offset)
 	}
 	return line, r.Filter.Match(&line.Record), nil
 }
 
-// last gives the last lines that pass, and leaves the newest file open where
-// its whole lines end.
-func (r *reader) last(days []day) error {
-	type found struct {
-		line Line
+// scan gives what passes of a whole part. Its pieces are opened and searched
+// beside each other, and given in their order.
+func (r *reader) scan(p *openPart) error {
+	ctx, cancel := context.WithCancel(r.ctx)
+	width := runtime.GOMAXPROCS(0)
+	type result struct {
+		list []found
 		err  error
 	}
-	var all []found
-	var end int64
-	for i, d := range slices.Backward(days) {
-		if i < len(days)-1 && len(all) >= r.Last {
-			break
+	results := make(chan chan result, 2*width)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer cancel()
+	workers.Go(func() {
+		defer close(results)
+		room := make(chan struct{}, width)
+		source := p.source()
+		for {
+			open, offset, err := source.next()
+			if err == io.EOF {
+				return
+			}
+			one := make(chan result, 1)
+			select {
+			case results <- one:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				one <- result{err: err}
+				return
+			}
+			room <- struct{}{} // given back by a worker, who waits for nobody
+			workers.Go(func() {
+				defer func() { <-room }()
+				piece, err := open()
+				if err != nil {
+					one <- result{err: err}
+					return
+				}
+				one <- result{list: r.sift(p, piece, offset)}
+			})
 		}
-		if err := r.open(d); err != nil {
+	})
+	for one := range results {
+		got := <-one
+		if got.err != nil {
+			return fmt.Errorf("%s: %w", p.name, got.err)
+		}
+		for _, f := range got.list {
+			if !r.yield(f.line, f.err) {
+				return errStopped
+			}
+		}
+		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		whole, err := backward(r.ctx, r.file, func(raw []byte, offset int64) bool {
-			if len(all) >= r.Last {
-				return false
-			}
-			if line, ok, err := r.parse(raw, offset); ok {
-				all = append(all, found{line, err})
-			}
-			return true
-		})
+	}
+	return r.ctx.Err()
+}
+
+// last gives the last lines that pass, and leaves the newest live file open
+// where its whole lines end.
+func (r *reader) last(days []day) error {
+	var all []found
+	for i, d := range slices.Backward(days) {
+		newest := i == len(days)-1
+		if !newest && len(all) >= r.Last {
+			break
+		}
+		open, err := openDay(r.Dir, r.keys, d)
 		if err != nil {
 			return err
 		}
-		if i == len(days)-1 {
-			end = whole
+		for at, p := range slices.Backward(open) {
+			end, err := r.backward(p, &all)
+			if err == nil && r.Follow && newest && at == len(open)-1 && p.kind == partLive {
+				r.watch(p)
+				r.offset = max(r.offset, end)
+			} else {
+				p.close()
+			}
+			if err != nil {
+				closeAll(open[:at])
+				return err
+			}
 		}
 	}
 	for _, f := range slices.Backward(all) {
@@ -223,14 +287,59 @@ func (r *reader) last(days []day) error {
 			return errStopped
 		}
 	}
-	if !r.Follow || len(days) == 0 {
-		return nil
-	}
-	if err := r.open(days[len(days)-1]); err != nil {
-		return err
-	}
-	r.offset = end
 	return nil
+}
+
+// backward adds lines of the part from its end on until there are enough, and
+// returns where its whole lines end.
+func (r *reader) backward(p *openPart, all *[]found) (whole int64, err error) {
+	if p.box == nil {
+		return backward(r.ctx, p.file, func(raw []byte, offset int64) bool {
+			if len(*all) >= r.Last {
+				return false
+			}
+			*all = append(*all, r.sift(p, raw, offset)...)
+			return true
+		})
+	}
+	if whole, err = framesEnd(p.file); err != nil {
+		return 0, err
+	}
+	size := whole
+	if p.header.sealed {
+		info, err := p.file.Stat()
+		if err != nil {
+			return 0, err
+		}
+		if whole != info.Size() || whole == headerSize {
+			return 0, fmt.Errorf("%s: %w", p.name, errDamaged)
+		}
+	}
+	for end := whole; end > headerSize && len(*all) < r.Last; {
+		if err := r.ctx.Err(); err != nil {
+			return 0, err
+		}
+		at, err := frameBefore(p.file, end)
+		if err != nil {
+			return 0, err
+		}
+		frame, _, err := readFrame(p.file, at, size)
+		if err != nil {
+			return 0, err
+		}
+		piece, err := p.box.open(frame, at, p.header.sealed && end == size)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", p.name, err)
+		}
+		list := r.sift(p, piece, at)
+		for _, f := range slices.Backward(list) {
+			if len(*all) < r.Last {
+				*all = append(*all, f)
+			}
+		}
+		end = at
+	}
+	return whole, nil
 }
 
 // backward gives the whole lines of a file from its end to its beginning until
@@ -280,13 +389,13 @@ func backward(ctx context.Context, f *os.File, visit func(raw []byte, offset int
 }
 
 // follow gives what is appended, goes on with the next day's file once a day
-// is over, and with a new file of the same name if somebody moved the old.
+// is over, and with a new file of the same day if the old was moved or set aside.
 func (r *reader) follow() error {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
 	var newer time.Time // when a newer day was first seen
 	for {
-		if r.file != nil {
+		if r.live != nil {
 			if err := r.forward(); err != nil {
 				return err
 			}
@@ -297,12 +406,16 @@ func (r *reader) follow() error {
 			return err
 		case !ok:
 			newer = time.Time{}
-		case r.file == nil || next == r.day || !newer.IsZero() && time.Since(newer) >= midnightRest:
-			if err := r.open(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		case r.live == nil || next.day == r.live.day || !newer.IsZero() && time.Since(newer) >= midnightRest:
+			p, err := next.open(r.Dir, r.keys)
+			if err == nil {
+				r.watch(p)
+				newer = time.Time{}
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			newer = time.Time{}
-			continue
 		case newer.IsZero():
 			newer = time.Now()
 		}
@@ -314,33 +427,37 @@ func (r *reader) follow() error {
 	}
 }
 
-// next tells which file to go on with: the next day's, or the same day's if
-// the name is another file's by now.
-func (r *reader) next() (day, bool, error) {
-	days, err := daysIn(r.Dir)
+// next tells which live file to go on with: the next day's, or another one of
+// the same day.
+func (r *reader) next() (next part, ok bool, err error) {
+	parts, err := partsIn(r.Dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) { // the log makes it again
-			return 0, false, nil
+			err = nil
 		}
-		return 0, false, err
+		return next, false, err
 	}
-	if r.file == nil {
-		if len(days) == 0 {
-			return 0, false, nil
+	live := slices.DeleteFunc(parts, func(p part) bool { return p.kind != partLive })
+	if r.live == nil {
+		if len(live) == 0 {
+			return next, false, nil
 		}
-		return days[len(days)-1], true, nil
+		return live[len(live)-1], true, nil
 	}
-	open, err := r.file.Stat()
+	open, err := r.live.file.Stat()
 	if err != nil {
-		return 0, false, err
+		return next, false, err
 	}
-	if named, err := os.Stat(r.file.Name()); err == nil && !os.SameFile(open, named) {
-		return r.day, true, nil
-	}
-	for _, d := range days {
-		if d > r.day {
-			return d, true, nil
+	for _, p := range live {
+		if p.day < r.live.day {
+			continue
+		}
+		if p.day > r.live.day {
+			return p, true, nil
+		}
+		if named, err := os.Stat(filepath.Join(r.Dir, p.name)); err == nil && !os.SameFile(open, named) {
+			return p, true, nil
 		}
 	}
-	return 0, false, nil
+	return next, false, nil
 }

@@ -1,7 +1,9 @@
 package logging
 
 import (
+	"errors"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -23,66 +25,73 @@ const trustGap = 7
 // a longer rest of the relay, nothing is deleted until its second day, and a
 // clock that fell behind the newest file deletes nothing either unless days
 // of its own lead up to it.
-func (w *writer) sweep(now time.Time) {
-	if w.root == nil {
-		return
-	}
+func (k *keeper) sweep(now time.Time) {
 	today := dayOf(now)
-	names, err := fs.ReadDir(w.root.FS(), ".")
+	parts, err := partsIn(k.dir)
 	if err != nil {
-		w.ops.Log(OpRetentionFailed, Err(err))
+		k.ops.Log(OpRetentionFailed, Err(err))
 		return
 	}
-	var days []day
-	audits := false
-	for _, entry := range names {
-		if d, ok := dayOfFile(entry.Name()); ok {
-			days = append(days, d)
-		}
-		if m, ok := monthOfAudit(entry.Name()); ok && due(m, today, maxRetention) {
-			audits = true
-		}
-	}
-	expired := slices.DeleteFunc(slices.Clone(days), func(d day) bool { return !due(d, today, w.keep) })
-	if len(expired) == 0 && !audits {
+	audits, err := auditFiles(k.dir)
+	if err != nil {
+		k.ops.Log(OpRetentionFailed, Err(err))
 		return
 	}
-	if !believable(today, days) {
-		w.ops.Log(OpClockDoubted, Count(len(expired)))
+	audits = slices.DeleteFunc(audits, func(name string) bool {
+		m, ok := monthOfAudit(name)
+		return !ok || !due(m, today, maxRetention)
+	})
+	expired := slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return !due(p.day, today, k.keep) })
+	if len(expired) == 0 && len(audits) == 0 {
+		return
+	}
+	if !believable(today, daysAmong(parts)) {
+		k.ops.Log(OpClockDoubted, Count(len(expired)))
 		return
 	}
 	deleted := 0
-	for _, d := range expired {
-		if err := w.root.Remove(d.file()); err != nil {
-			w.ops.Log(OpRetentionFailed, Err(err))
+	for _, p := range expired {
+		if err := k.expire(p); err != nil {
+			k.ops.Log(OpRetentionFailed, Err(err))
 			continue
 		}
 		deleted++
 	}
-	deleted += w.sweepAudit(names, today)
+	if len(audits) > 0 {
+		n, err := sweepAudit(k.dir, audits)
+		if err != nil {
+			k.ops.Log(OpRetentionFailed, Err(err))
+		}
+		deleted += n
+	}
 	if deleted > 0 {
-		w.ops.Log(OpRetentionDeleted, Count(deleted))
+		k.ops.Log(OpRetentionDeleted, Count(deleted))
 	}
 }
 
-// sweepAudit deletes the months of audit records that are past their 365 days.
-func (w *writer) sweepAudit(names []fs.DirEntry, today day) (deleted int) {
-	for _, entry := range names {
-		if m, ok := monthOfAudit(entry.Name()); ok && due(m, today, maxRetention) {
-			if err := w.root.Remove(entry.Name()); err != nil {
-				w.ops.Log(OpRetentionFailed, Err(err))
-				continue
-			}
-			deleted++
+// expire destroys a file that is past its retention: its key first, where it has one.
+func (k *keeper) expire(p part) error {
+	h, err := k.header(p.name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, errNoFrames), errors.Is(err, errDamaged):
+		h = frameHeader{}
+	case err != nil:
+		return err
+	}
+	if h.key != (keyID{}) && k.sealing() {
+		if err := k.keys.destroy(keyFile{h.day, h.key}); err != nil {
+			return err
 		}
 	}
-	return deleted
+	return removeIfThere(filepath.Join(k.dir, p.name))
 }
 
 // due tells whether records of day d are kept no longer today.
 func due(d, today day, keep int) bool { return int(today)-int(d) >= keep }
 
-// believable tells whether files lead up to today: see [writer.sweep].
+// believable tells whether files lead up to today: see [keeper.sweep].
 func believable(today day, days []day) bool {
 	return slices.ContainsFunc(days, func(d day) bool { return d < today && today-d <= trustGap })
 }
@@ -124,4 +133,15 @@ func (c *clock) tick() (hourly bool) {
 	}
 	c.swept = now
 	return true
+}
+
+// sweepAudit deletes months of audit records.
+func sweepAudit(dir string, names []string) (deleted int, err error) {
+	for _, name := range names {
+		if err := removeIfThere(filepath.Join(dir, name)); err != nil {
+			return deleted, err
+		}
+		deleted++
+	}
+	return deleted, nil
 }

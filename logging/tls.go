@@ -3,6 +3,8 @@ package logging
 import (
 	"crypto/tls"
 	"fmt"
+	"slices"
+	"sync"
 )
 
 // isZero tells whether nothing is known of the connection.
@@ -59,17 +61,19 @@ func cipherName(id uint16) string {
 	return tls.CipherSuiteName(id) // 0x1234 for an unknown one
 }
 
+// cipherIDs is the table of the suites that have a name.
+var cipherIDs = sync.OnceValue(func() map[string]uint16 {
+	ids := make(map[string]uint16)
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		ids[cipherName(suite.ID)] = suite.ID
+	}
+	return ids
+})
+
 // cipherID finds the cipher suite of a name that cipherName gave.
 func cipherID(name string) (uint16, bool) {
-	for _, suite := range tls.CipherSuites() {
-		if suite.Name == name {
-			return suite.ID, true
-		}
-	}
-	for _, suite := range tls.InsecureCipherSuites() {
-		if suite.Name == name {
-			return suite.ID, true
-		}
+	if id, ok := cipherIDs()[name]; ok {
+		return id, true
 	}
 	var id uint16
 	if n, err := fmt.Sscanf(name, "0x%04X", &id); n == 1 && err == nil {

@@ -40,11 +40,15 @@ func dayOfFile(name string) (day, bool) {
 // writer appends batches to the files of their days. One goroutine owns it.
 type writer struct {
 	dir     string
-	keep    int // days
 	ops     *Operations
 	root    *os.Root
-	file    *os.File  // nil after a failure
-	day     day       // of file
+	file    *os.File // nil after a failure
+	day     day      // of file
+	keys    *keyring
+	sealed  bool  // the running day's file is in frames
+	box     *box  // of file, if it is
+	at      int64 // where its frames end
+	frames  []byte
 	checked time.Time // when file was last seen to be the one of its name
 	begun   bool      // a file was opened since the start
 }
@@ -61,17 +65,7 @@ func (w *writer) open(d day) error {
 		}
 		w.root = root
 	}
-	name := d.file()
-	f, err := w.root.OpenFile(name, os.O_RDWR|os.O_APPEND, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = w.root.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o640)
-		if err == nil {
-			err = f.Chmod(0o640) // whatever the umask
-		}
-	}
-	if err == nil {
-		err = repair(f, !w.begun)
-	}
+	f, err := w.openFile(d)
 	if err != nil {
 		if f != nil {
 			f.Close()
@@ -81,6 +75,33 @@ func (w *writer) open(d day) error {
 	}
 	w.file, w.day, w.checked, w.begun = f, d, time.Now(), true
 	return nil
+}
+
+// openFile opens the file of the day, made if need be.
+func (w *writer) openFile(d day) (*os.File, error) {
+	name := d.live(w.sealed)
+	f, err := w.root.OpenFile(name, os.O_RDWR|os.O_APPEND, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.keys.mu.Lock()
+		defer w.keys.mu.Unlock()
+		f, err = w.root.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o640)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Chmod(0o640); err != nil { // whatever the umask
+			return f, err
+		}
+		if w.sealed {
+			return f, w.beginFrames(f, d)
+		}
+	}
+	switch {
+	case err != nil:
+		return f, err
+	case w.sealed:
+		return f, w.resumeFrames(f, d)
+	}
+	return f, repair(f, !w.begun)
 }
 
 // drop closes file and directory, so that the next write opens them anew.
@@ -149,6 +170,9 @@ func (w *writer) append(d day, lines []byte) (int, error) {
 	if err := w.ready(d); err != nil {
 		w.drop()
 		return 0, err
+	}
+	if w.sealed {
+		return w.appendFrames(lines)
 	}
 	n, err := w.file.Write(lines)
 	if err == nil {

@@ -37,6 +37,8 @@ func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader
 		got = (*large)[:n+len(more)]
 	}
 	if err != nil && err != io.EOF {
+		info := ScanHeader(got)
+		e.Subject = logging.Subject(info.Subject)
 		return queue.ID{}, r.contentRefused(e, err)
 	}
 	head, rejection := r.dress(e, got, with, err == io.EOF)
@@ -76,6 +78,7 @@ func readUpTo(r io.Reader, buf []byte) ([]byte, error) {
 func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) ([]byte, *Rejection) {
 	cfg := r.config.Load()
 	info := ScanHeader(got)
+	e.Subject = logging.Subject(info.Subject)
 	if info.Over || !whole && !info.Blank && info.End > 0 {
 		return nil, &Rejection{Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Class: ClassSize,
 			Text: "The message's header is too large"}
@@ -85,7 +88,6 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) ([
 		return nil, &Rejection{Code: 554, Enhanced: queue.Enhanced{5, 4, 6}, Class: ClassLoop,
 			Text: "Too many hops: the message seems to run in a loop"}
 	}
-	e.Subject = logging.Subject(info.Subject)
 	for i := range e.Recipients {
 		if e.Recipients[i].Path.Domain() == "" { // RFC 5321 §4.5.1: <Postmaster>
 			e.Recipients[i].Path = cfg.Postmaster
@@ -174,6 +176,8 @@ func (r *Relay) put(ctx context.Context, e *queue.Envelope, head []byte, rest io
 	}
 	r.Stats.Accepted.Add(1)
 	r.Stats.Octets.Add(e.Size)
+	// The line is in the file within milliseconds, and before any line of what
+	// becomes of the message: the terminal record is the one that may not be lost.
 	r.logAccepted(e)
 	if late := r.wakeAll(e) - freshMax; late > 0 {
 		// Delivery lags: what is taken faster than it is handed on has to be

@@ -42,6 +42,7 @@ func (r *Relay) Delete(ctx context.Context, id queue.ID) error {
 		return err
 	}
 	r.logAction(e, logging.Deleted)
+	r.journal.Secure()
 	return nil
 }
 

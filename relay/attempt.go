@@ -53,8 +53,12 @@ func contacted(res Result) contact {
 	return how
 }
 
-// settle records what became of a claim's recipients, with the reports owed
-// for them, and writes the relay log.
+// settle writes the relay log and records what became of a claim's recipients,
+// with the reports owed for them. In this order: the store makes an outcome
+// durable only when the log's line of it is in its file, so that a crash leaves
+// no recipient without its terminal record. A crash between the two has the
+// delivery made again, which the log then shows as what it is: a second record
+// of the same attempt.
 func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time.Time) {
 	s := queue.Settlement{Outcomes: make([]queue.Outcome, len(c.Recipients))}
 	for i, recipient := range c.Recipients {
@@ -67,6 +71,9 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 			r.putReport(ctx, extra)
 		}
 	}
+	for i := range s.Outcomes {
+		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
+	}
 	if !r.record(ctx, c, s) {
 		return
 	}
@@ -75,7 +82,6 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	}
 	for i := range s.Outcomes {
 		r.count(&s.Outcomes[i])
-		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
 		if s.Outcomes[i].State == queue.Waiting {
 			r.Kick()
 		}

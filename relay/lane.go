@@ -77,7 +77,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 // park waits for new work. It returns false when the worker has left the lane.
 func (r *Relay) park(ctx context.Context, l *lane, timer *time.Timer) bool {
 	r.mu.Lock()
-	l.many = false
+	l.many, l.fresh = false, 0
 	if l.dirty {
 		l.dirty = false
 		r.mu.Unlock()
@@ -111,12 +111,16 @@ func (r *Relay) park(ctx context.Context, l *lane, timer *time.Timer) bool {
 	return false
 }
 
-// leave takes a worker off the lane, and the lane away with its last one.
-// r.mu is held.
+// leave takes a worker off the lane, and the lane away with its last one,
+// unless it is suspended for a while yet. r.mu is held.
 func (r *Relay) leave(l *lane) {
 	l.workers--
-	if l.workers == 0 && !l.suspended() {
-		delete(r.lanes, l.destination)
+	if l.workers > 0 || time.Now().Before(l.until) {
+		return
+	}
+	delete(r.lanes, l.destination)
+	if l.dirty {
+		r.Kick() // the last two may have left at the same time, each for the other to go on
 	}
 }
 
@@ -151,6 +155,9 @@ func (r *Relay) attended(l *lane, how contact) bool {
 		l.window = max(l.workers-l.parked-1, 1)
 		l.dirty = true // whoever goes on looks for what this one leaves
 		return l.workers <= l.window
+	}
+	if l.suspended() && time.Now().Before(l.until) {
+		return false // it began before the suspension: what it shows is known
 	}
 	l.failures++
 	l.window = max(l.window/2, 1)

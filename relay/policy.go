@@ -3,6 +3,8 @@ package relay
 import (
 	"strings"
 
+	"golang.org/x/net/idna"
+
 	"tacet/queue"
 )
 
@@ -28,7 +30,7 @@ func (r *Relay) Admit(mx bool, o *queue.Origin, from queue.ReversePath, to queue
 	if domain == "" {
 		return nil // bare Postmaster: the wire lets no other mailbox without a domain through
 	}
-	if d := r.router.Destination(queue.ForwardPath("x@" + string(domain))); r.relayDomain(domain) && d != "" {
+	if r.relayDomain(domain) {
 		return nil
 	}
 	return &Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, Class: ClassPolicy,
@@ -50,6 +52,9 @@ func (r *Relay) trusted(o *queue.Origin) bool {
 
 func (r *Relay) relayDomain(d queue.Domain) bool {
 	name := strings.TrimSuffix(strings.ToLower(string(d)), ".")
+	if ascii, err := idna.Lookup.ToASCII(name); err == nil { // RFC 6531 §3.3: U-labels and A-labels name the same domain
+		name = ascii
+	}
 	for _, own := range r.config.Load().RelayDomains {
 		if name == own {
 			return true

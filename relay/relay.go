@@ -14,6 +14,9 @@ import (
 type Journal interface {
 	// Write adds one record. An error says that the record is lost.
 	Write(*logging.Record) error
+	// Secure waits, in bounded time, until the records written before survive
+	// the end of the process.
+	Secure()
 	// Err is nil while records are being written: an error says that mail must
 	// not be taken now, because it would go unrecorded.
 	Err() error

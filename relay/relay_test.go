@@ -62,6 +62,8 @@ type journal struct {
 
 func (j *journal) Err() error { return j.down }
 
+func (j *journal) Secure() {}
+
 func (j *journal) Write(r *logging.Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -175,8 +177,8 @@ func TestAcceptRefuses(t *testing.T) {
 		put     error
 		code    int
 	}{
-		"loop":         {content: strings.NewReader(strings.Repeat("Received: x\r\n", 51) + "\r\n"), code: 554},
-		"huge header":  {content: io.MultiReader(strings.NewReader(strings.Repeat("X: y\r\n", 50000)), strings.NewReader("\r\n")), code: 552},
+		"loop":         {content: strings.NewReader(strings.Repeat("Received: x\r\n", 51) + mailText), code: 554},
+		"huge header":  {content: io.MultiReader(strings.NewReader("Subject: hello\r\n"+strings.Repeat("X: y\r\n", 50000)), strings.NewReader("\r\n")), code: 552},
 		"disk full":    {content: strings.NewReader(mailText), put: full, code: 452},
 		"store broken": {content: strings.NewReader(mailText), put: errors.New("x"), code: 451},
 		"framing":      {content: io.MultiReader(strings.NewReader(mailText), iotest.ErrReader(bare)), code: 550},
@@ -195,6 +197,9 @@ func TestAcceptRefuses(t *testing.T) {
 			}
 			if got := w.journal.events(); len(got) != 1 || got[0] != "rejected b@example.net" {
 				t.Errorf("log %q", got)
+			}
+			if got := w.journal.records[0].Subject; got != "hello" {
+				t.Errorf("the line about the refusal has the subject %q", got)
 			}
 		})
 	}
@@ -420,7 +425,7 @@ func TestReportOnSettlement(t *testing.T) {
 			}
 			want := []string{"accepted b@one.example", "failed b@one.example"}
 			if sender != "" {
-				want = []string{"accepted b@one.example", "accepted a@example.org", "failed b@one.example", "delivered a@example.org"}
+				want = []string{"accepted b@one.example", "failed b@one.example", "accepted a@example.org", "delivered a@example.org"}
 				if !strings.Contains(report, "b@one.example") || !strings.Contains(report, "Subject: hello") || strings.Contains(report, "body") || strings.Contains(report, "secret@") {
 					t.Errorf("report:\n%s", report)
 				}

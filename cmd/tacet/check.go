@@ -20,8 +20,9 @@ itself a valid config.
 
 All faults are printed, each with the line it stands on and what is allowed
 instead; the command then ends with 1. Warnings say what is allowed and yet
-seldom meant; they do not change the status. Nothing is changed and no
-connection is made.`,
+seldom meant; they do not change the status. It also says where the queue's
+master key comes from, what that protects against and what not. Nothing is
+changed and no connection is made.`,
 		Example: `  tacet check
   tacet check --config ./tacet.toml
   tacet check --json | jq .warnings
@@ -43,6 +44,7 @@ connection is made.`,
 				}
 			} else {
 				config.print(c.out, false)
+				found.Keys.print(c.err)
 				for _, w := range found.Warnings {
 					fmt.Fprintln(c.err, "warning:", w)
 				}

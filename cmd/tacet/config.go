@@ -31,6 +31,7 @@ type Config struct {
 	Limits     LimitsConfig
 	Log        LogConfig
 	Metrics    MetricsConfig
+	Keys       KeysConfig
 
 	source source
 }
@@ -126,7 +127,25 @@ type LimitsConfig struct {
 type LogConfig struct {
 	Dir       string
 	Retention time.Duration
+	Live      LogLive
+
+	// Of single fields; never longer than Retention.
+	RetentionSubject, RetentionClient, RetentionUser time.Duration
+
+	// Who may read it by the control socket: users and "@groups". Nobody in either
+	// list: everyone whom the socket lets in.
+	FullReaders, StatusReaders []string
 }
+
+// LogLive tells how the log of the running day stands on the disk. Days that
+// are over are always encrypted.
+type LogLive int
+
+// How it stands there.
+const (
+	LivePlain LogLive = iota // lines of JSON
+	LiveSealed
+)
 
 // MetricsConfig is [metrics].
 type MetricsConfig struct{ Address string }
@@ -206,6 +225,9 @@ func (c *Config) complete() {
 	if len(c.Listeners) == 0 {
 		c.Listeners = []Listener{newListener()}
 	}
+	for _, p := range []*time.Duration{&c.Log.RetentionSubject, &c.Log.RetentionClient, &c.Log.RetentionUser} {
+		*p = cmp.Or(*p, c.Log.Retention)
+	}
 	folder := filepath.Dir(c.source.path)
 	for _, p := range []*string{&c.DataDir, &c.TLS.Cert, &c.TLS.Key, &c.Auth.UsersFile, &c.Log.Dir, &c.Delivery.AuthPasswordFile} {
 		absolute(folder, p)
@@ -213,6 +235,7 @@ func (c *Config) complete() {
 	for i := range c.Delivery.Routes {
 		absolute(folder, &c.Delivery.Routes[i].AuthPasswordFile)
 	}
+	c.Keys.complete(folder, c.keyDir())
 	if c.Log.Dir == "" {
 		c.Log.Dir = filepath.Join(c.DataDir, "log")
 	}
@@ -234,6 +257,8 @@ func absolute(folder string, path *string) {
 // The parts of data_dir.
 func (c *Config) queueDir() string      { return filepath.Join(c.DataDir, "queue") }
 func (c *Config) keyDir() string        { return filepath.Join(c.DataDir, "keys") }
+func (c *Config) incidentDir() string   { return filepath.Join(c.DataDir, "incidents") }
+func (c *Config) logKeyDir() string     { return filepath.Join(c.keyDir(), "log") }
 func (c *Config) controlSocket() string { return filepath.Join(c.DataDir, "control.sock") }
 
 // hasKind tells whether a listener of the kind is configured.

@@ -71,6 +71,9 @@ func (c *Config) sections() []section {
 			{"lifetime", durationValue{&c.Queue.Lifetime, time.Minute, 30 * day}, "after it a message expires and its sender gets a report"},
 			{"delay_warning", durationValue{&c.Queue.DelayWarning, 0, 30 * day}, "after it the sender is told once that the message is late; \"0s\": never"},
 		}},
+		{"keys", []key{
+			{"master", textValue{&c.Keys.Master, masterSource}, "where the queue's master key comes from: \"file:/path\" (mode 0600), \"credential:NAME\" (of systemd) or \"prompt\" (a passphrase, asked for at each start). Default: a file that is made in keys/"},
+		}},
 		{"limits", []key{
 			{"connections", numberValue{&c.Limits.Connections, 1, 1_000_000}, "sessions at a time"},
 			{"connections_per_client", numberValue{&c.Limits.ConnectionsPerClient, 0, 1_000_000}, "of one client address; 0: no limit of its own"},
@@ -80,6 +83,12 @@ func (c *Config) sections() []section {
 		{"log", []key{
 			{"dir", textValue{&c.Log.Dir, filename}, "of the relay log and the audit log. Default: log/ in data_dir"},
 			{"retention", durationValue{&c.Log.Retention, day, maxRetention}, "how long the relay log is kept; more than 365d is refused"},
+			{"retention_subject", durationValue{&c.Log.RetentionSubject, day, maxRetention}, "of the subject, and of the header fields of content rejections. Default: as long as the record"},
+			{"retention_client", durationValue{&c.Log.RetentionClient, day, maxRetention}, "of the client's address. Default: as long as the record"},
+			{"retention_user", durationValue{&c.Log.RetentionUser, day, maxRetention}, "of the user. Default: as long as the record"},
+			{"live", enumValue[LogLive]{&c.Log.Live, []string{"plain", "sealed"}}, "the running day as lines of JSON, or encrypted as every day is that is over"},
+			{"full_readers", readersValue{&c.Log.FullReaders}, "users and \"@groups\" who may read all of it, and act, by the control socket. Both lists empty: whom the socket lets in"},
+			{"status_readers", readersValue{&c.Log.StatusReaders}, "those who may see how mail went, without addresses, subjects and clients, and nothing else"},
 		}},
 		{"metrics", []key{
 			{"address", textValue{&c.Metrics.Address, loopbackAddress}, "loopback address for Prometheus, such as \"127.0.0.1:9587\". Empty: on the control socket only"},

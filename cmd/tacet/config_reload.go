@@ -17,6 +17,7 @@ func (c *Config) keepFixed(next *Config) []string {
 		{"auth.users_file", &c.Auth.UsersFile, &next.Auth.UsersFile},
 		{"delivery.timeouts", &c.Delivery.Timeouts, &next.Delivery.Timeouts},
 		{"log", &c.Log, &next.Log},
+		{"keys", &c.Keys, &next.Keys},
 		{"metrics", &c.Metrics, &next.Metrics},
 	} {
 		before, after := reflect.ValueOf(fixed.old).Elem(), reflect.ValueOf(fixed.new).Elem()

@@ -13,6 +13,7 @@ import (
 func (c *Config) validate(f *faults) {
 	c.validateListeners(f)
 	c.validateDelivery(f)
+	c.validateLog(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
 	if n := len(c.controlSocket()); n > 107 {
@@ -31,6 +32,21 @@ func (c *Config) validate(f *faults) {
 	if c.source.given("queue.delay_warning") && c.Queue.DelayWarning >= c.Queue.Lifetime {
 		f.also(line["queue.delay_warning"], "queue.delay_warning = %q is not shorter than queue.lifetime (%s): use \"0s\" for no warning",
 			formatDuration(c.Queue.DelayWarning), formatDuration(c.Queue.Lifetime))
+	}
+}
+
+// validateLog checks that no field outlives its record.
+func (c *Config) validateLog(f *faults) {
+	for _, field := range []struct {
+		key    string
+		period time.Duration
+	}{
+		{"log.retention_subject", c.Log.RetentionSubject}, {"log.retention_client", c.Log.RetentionClient}, {"log.retention_user", c.Log.RetentionUser},
+	} {
+		if field.period > c.Log.Retention {
+			f.also(c.source.lines[field.key], "%s = %q is longer than log.retention (%s): a field goes with its record at the latest",
+				field.key, formatDuration(field.period), formatDuration(c.Log.Retention))
+		}
 	}
 }
 

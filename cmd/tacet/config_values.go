@@ -281,6 +281,23 @@ func (r resolversValue) set(v any) error {
 }
 func (r resolversValue) String() string { return list(*r.p, netip.AddrPort.String) }
 
+// readersValue is a list of users and, with "@", of groups.
+type readersValue struct{ p *[]string }
+
+func (r readersValue) set(v any) error {
+	readers := []string{}
+	for text, ok := range texts(v) {
+		name := strings.TrimPrefix(text, "@")
+		if !ok || name == "" || len(name) > 64 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(",:@\"/", c) }) {
+			return errors.New("want a list of users and groups such as [\"anna\", \"@mailadmins\"]")
+		}
+		readers = append(readers, text)
+	}
+	*r.p = readers
+	return nil
+}
+func (r readersValue) String() string { return list(*r.p, func(s string) string { return s }) }
+
 type domainsValue struct{ p *[]string }
 
 func (d domainsValue) set(v any) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"net"
@@ -32,11 +33,18 @@ type QueueActions interface {
 type control struct {
 	queue       queue.Admin
 	actions     QueueActions
+	selections  *selections
+	backups     *backups
 	health      func() health
 	reload      func(ctx context.Context) (restart []string, err error)
 	reloadUsers func() error
 	metrics     http.Handler
 	audit       func(logging.Action) error
+	logRead     *logRead
+	erase       func(context.Context, logging.Person) (logging.Traces, error)
+	incidents   *logging.Incidents
+	config      func(io.Writer) // that is in effect, as TOML
+	openContent func(context.Context, queue.ID) (io.ReadCloser, error)
 	log         *log.Logger // of the HTTP server
 }
 
@@ -76,12 +84,18 @@ func (c *control) server() *http.Server {
 	mux.HandleFunc("POST /v1/retry", c.retryAll)
 	mux.HandleFunc("GET /v1/stats", c.stats)
 	mux.HandleFunc("GET /v1/health", c.answerHealth)
+	mux.HandleFunc("GET /health", c.answerHealth) // as at metrics.address
 	mux.HandleFunc("POST /v1/reload", c.answerReload)
 	mux.HandleFunc("POST /v1/reload-users", c.answerReloadUsers)
 	mux.HandleFunc("POST /v1/audit", c.answerAudit)
 	mux.Handle("GET /metrics", c.metrics)
+	mux.Handle("GET /v1/log", c.logRead)
+	mux.HandleFunc("POST /v1/erase", c.answerErase)
+	c.handleIncidents(mux)
+	c.handleSelections(mux)
+	c.handleBackup(mux)
 	return &http.Server{
-		Handler:           mux,
+		Handler:           onlyLog(c.logRead.config.Log.roleOf, mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
@@ -121,12 +135,13 @@ func (c *control) list(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	if !c.record(w, r, logging.VerbQueueList, "", scopes(filter)...) {
+	if !c.record(w, r, logging.VerbQueueList, "", filter.scopes()...) {
 		return
 	}
+	patient(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
-	for e, err := range c.queue.List(r.Context(), filter) {
+	for e, err := range c.selections.listed(r.Context(), filter, c.queue) {
 		if err != nil {
 			out.Encode(problem{Error: err.Error()})
 			return
@@ -140,7 +155,7 @@ func (c *control) list(w http.ResponseWriter, r *http.Request) {
 // The query of a list, and the Filter that it stands for.
 func (f listFilter) query() url.Values {
 	q := url.Values{}
-	for key, value := range map[string]string{"sender": f.sender, "domain": f.domain, "state": f.state} {
+	for key, value := range map[string]string{"sender": f.sender, "domain": f.domain, "state": f.state, "next_hop": f.nextHop} {
 		if value != "" {
 			q.Set(key, value)
 		}
@@ -151,16 +166,17 @@ func (f listFilter) query() url.Values {
 	return q
 }
 
-func parseFilter(q url.Values) (queue.Filter, error) {
-	f := listFilter{sender: q.Get("sender"), domain: q.Get("domain"), state: q.Get("state")}
+func parseFilter(q url.Values) (listFilter, error) {
+	f := listFilter{sender: q.Get("sender"), domain: q.Get("domain"), state: q.Get("state"), nextHop: q.Get("next_hop")}
 	if text := q.Get("older"); text != "" {
 		older, err := time.ParseDuration(text)
 		if err != nil {
-			return queue.Filter{}, errors.New("older: want a duration")
+			return f, errors.New("older: want a duration")
 		}
 		f.older = older
 	}
-	return f.filter()
+	_, err := f.filter()
+	return f, err
 }
 
 func (c *control) withID(do func(http.ResponseWriter, *http.Request, queue.ID)) http.HandlerFunc {
@@ -227,16 +243,18 @@ func (c *control) retryAll(w http.ResponseWriter, r *http.Request) {
 }
 
 // scopes is by what a list was narrowed.
-func scopes(f queue.Filter) []logging.Scope {
+func (f listFilter) scopes() []logging.Scope {
 	var by []logging.Scope
-	if f.Sender != "" {
-		by = append(by, logging.ScopeSender)
-	}
-	if f.Domain != "" {
-		by = append(by, logging.ScopeDomain)
-	}
-	if f.Older > 0 {
-		by = append(by, logging.ScopeTime)
+	for _, one := range []struct {
+		given bool
+		scope logging.Scope
+	}{
+		{f.sender != "", logging.ScopeSender}, {f.domain != "", logging.ScopeDomain}, {f.nextHop != "", logging.ScopeNextHost},
+		{f.state != "", logging.ScopeEvent}, {f.older > 0, logging.ScopeTime},
+	} {
+		if one.given {
+			by = append(by, one.scope)
+		}
 	}
 	if len(by) == 0 {
 		by = append(by, logging.ScopeAll)
@@ -246,15 +264,18 @@ func scopes(f queue.Filter) []logging.Scope {
 
 // answerAudit records what a command does to files: it asks before it does it.
 func (c *control) answerAudit(w http.ResponseWriter, r *http.Request) {
-	for _, verb := range []logging.Verb{logging.VerbUserAdd, logging.VerbUserList, logging.VerbUserRemove, logging.VerbLogRead} {
-		if r.URL.Query().Get("verb") == verb.String() {
-			if c.record(w, r, verb, "") {
-				answer(w, struct{}{})
-			}
-			return
-		}
+	act, ok := parseAction(r.URL.Query())
+	if !ok {
+		fail(w, http.StatusBadRequest, errors.New("no such verb"))
+		return
 	}
-	fail(w, http.StatusBadRequest, errors.New("no such verb"))
+	who := peerOf(r.Context())
+	act.UID, act.User = who.uid, who.name
+	if err := c.audit(act); err != nil {
+		fail(w, http.StatusInsufficientStorage, errNotRecorded)
+		return
+	}
+	answer(w, struct{}{})
 }
 
 func (c *control) stats(w http.ResponseWriter, _ *http.Request) { answer(w, c.queue.Stats()) }
@@ -290,8 +311,8 @@ func (c *control) answerReloadUsers(w http.ResponseWriter, r *http.Request) {
 
 // listFilter is what `tacet queue list` was asked for.
 type listFilter struct {
-	sender, domain, state string
-	older                 time.Duration
+	sender, domain, state, nextHop string
+	older                          time.Duration
 }
 
 func (f listFilter) filter() (queue.Filter, error) {

@@ -33,19 +33,21 @@ type daemon struct {
 	config *Config // guarded by mu
 	ops    *logging.Operations
 
-	routes  routes
-	store   *pebblestore.Store
-	journal *logging.Log
-	admins  *logging.Audit
-	client  *outbound.Client
-	relay   *relay.Relay
-	users   *auth.Users
-	certs   certificates
-	server  *inbound.Server
-	ports   []port
+	routes    routes
+	store     *pebblestore.Store
+	journal   *logging.Log
+	admins    *logging.Audit
+	incidents *logging.Incidents
+	client    *outbound.Client
+	relay     *relay.Relay
+	users     *auth.Users
+	certs     certificates
+	server    *inbound.Server
+	ports     []port
 
 	mu      sync.Mutex // one reload at a time
 	kick    atomic.Pointer[relay.Relay]
+	lines   atomic.Pointer[logging.Log] // the journal, for the store that is older
 	failed  chan error // gets one error when the relay cannot go on
 	endRun  context.CancelFunc
 	tasks   sync.WaitGroup // everything that runs until stop
@@ -70,7 +72,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openStore, d.openJournal, d.assemble, d.openUsers, d.loadCertificate,
+		d.openStore, d.openJournal, d.openIncidents, d.assemble, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -99,7 +101,7 @@ func (d *daemon) unwind() error {
 
 // openStore opens the queue, and with it takes the lock that keeps a second
 // daemon out.
-func (d *daemon) openStore(context.Context) error {
+func (d *daemon) openStore(ctx context.Context) error {
 	if err := makeFolder("data_dir", d.config.DataDir); err != nil {
 		return err
 	}
@@ -108,11 +110,16 @@ func (d *daemon) openStore(context.Context) error {
 		return err
 	}
 	d.routes.use(router)
-	d.store, err = openStore(d.config, d.routes.Destination, func(o *pebblestore.Options) {
+	d.store, err = openStore(ctx, d.config, d.routes.Destination, func(o *pebblestore.Options) {
 		o.Events = d.storeEvent
 		o.Wake = func() {
 			if r := d.kick.Load(); r != nil {
 				r.Kick()
+			}
+		}
+		o.Recorded = func() {
+			if log := d.lines.Load(); log != nil {
+				log.Secure()
 			}
 		}
 		o.Fatal = func() { d.fail(errors.New("the queue's disk does not take writes; what was accepted is on it")) }
@@ -126,8 +133,13 @@ func (d *daemon) openStore(context.Context) error {
 }
 
 // openStore opens the queue of a config.
-func openStore(config *Config, destination func(queue.ForwardPath) queue.Destination, more func(*pebblestore.Options)) (*pebblestore.Store, error) {
-	options := pebblestore.Options{Dir: config.queueDir(), KeyDir: config.keyDir(), Destination: destination}
+func openStore(ctx context.Context, config *Config, destination func(queue.ForwardPath) queue.Destination, more func(*pebblestore.Options)) (*pebblestore.Store, error) {
+	master, err := config.masterKey(ctx, askPerson)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(master)
+	options := pebblestore.Options{Dir: config.queueDir(), KeyDir: config.keyDir(), Destination: destination, MasterKey: master}
 	if more != nil {
 		more(&options)
 	}
@@ -136,7 +148,7 @@ func openStore(config *Config, destination func(queue.ForwardPath) queue.Destina
 		return nil, fmt.Errorf("another tacet runs on %s: end it first, or use another data_dir: %w", config.DataDir, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the queue in %s: %w", config.DataDir, err)
+		return nil, fmt.Errorf("opening the queue in %s: %w", config.DataDir, config.wrongKey(err))
 	}
 	return store, nil
 }
@@ -189,12 +201,17 @@ func (d *daemon) openJournal(context.Context) error {
 		return err
 	}
 	d.journal, d.admins = log, logging.NewAudit(d.config.Log.Dir)
+	d.lines.Store(log)
 	d.made(log.Close)
 	return nil
 }
 
 func openJournal(config *Config, ops *logging.Operations) (*logging.Log, error) {
-	log, err := logging.Open(logging.Options{Dir: config.Log.Dir, Retention: config.Log.Retention, Operations: ops})
+	log, err := logging.Open(logging.Options{
+		Dir: config.Log.Dir, KeyDir: config.logKeyDir(), LiveSealed: config.Log.Live == LiveSealed, Operations: ops,
+		Retention: config.Log.Retention, RetentionSubject: config.Log.RetentionSubject,
+		RetentionClient: config.Log.RetentionClient, RetentionUser: config.Log.RetentionUser,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", config.Log.Dir, err)
 	}
@@ -209,7 +226,9 @@ func (j journal) Ready() error { return j.Err() }
 
 // assemble puts the core together with those who deliver for it.
 func (d *daemon) assemble(context.Context) error {
-	d.client = outbound.New(d.config.outbound(&d.routes), &d.routes)
+	out := d.config.outbound(&d.routes)
+	out.Tracer = tracer{d.incidents}
+	d.client = outbound.New(out, &d.routes)
 	d.made(func() error { d.client.Close(); return nil })
 	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.client, journal{d.journal})
 	d.kick.Store(d.relay)

@@ -20,6 +20,11 @@ func (d *daemon) openControl(context.Context) error {
 		reload:      func(context.Context) ([]string, error) { return d.reload() },
 		reloadUsers: d.reloadUsers,
 		audit:       d.audit,
+		logRead:     &logRead{d.config, d.audit},
+		erase:       d.journal.Erase,
+		incidents:   d.incidents,
+		config:      d.printConfig,
+		openContent: d.openContent,
 		log:         logging.Withheld(d.ops),
 	}
 	l, err := listenControl(d.config.controlSocket())

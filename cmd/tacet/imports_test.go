@@ -34,6 +34,7 @@ var homes = map[string]string{
 	"github.com/miekg/dns":             "relay/route",
 	"golang.org/x/crypto/argon2":       "relay/auth",
 	"github.com/spf13/cobra":           "cmd/tacet",
+	"filippo.io/age":                   "cmd/tacet",
 	"github.com/pelletier/go-toml/v2":  "cmd/tacet",
 	"github.com/prometheus":            "cmd/tacet",
 	"github.com/coreos/go-systemd/v22": "cmd/tacet",

@@ -17,8 +17,9 @@ import (
 // findings are what is wrong outside the config file's own text: in the
 // files and folders that it names.
 type findings struct {
-	Faults   []string `json:"faults"`
-	Warnings []string `json:"warnings"`
+	Faults   []string    `json:"faults"`
+	Warnings []string    `json:"warnings"`
+	Keys     keyFindings `json:"keys"`
 }
 
 func (f *findings) fault(format string, args ...any) {
@@ -40,6 +41,7 @@ func inspect(c *Config) findings {
 	for _, r := range c.Delivery.Routes {
 		f.passwordFile("the route of "+r.Domain, r.Smarthost)
 	}
+	f.Keys = f.keys(c)
 	f.folder("data_dir", c.DataDir)
 	f.folder("log.dir", c.Log.Dir)
 	return f

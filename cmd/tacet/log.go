@@ -70,6 +70,7 @@ func (c *console) tailLog(ctx context.Context, config *Config, n int, follow boo
 	if n == 0 && !follow {
 		return nil
 	}
+	c.watchIncidents(ctx, config, follow)
 	show := c.logPrinter()
 	for line, err := range logging.Read(ctx, logging.ReadOptions{Dir: config.Log.Dir, Last: n, Follow: follow}) {
 		switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/spf13/cobra"
@@ -46,13 +47,19 @@ tacet.toml(5) with every key of the config. They come from the same source as
 	}
 }
 
-// configManual is tacet.toml(5) in Markdown, from the rows of config_keys.go.
-func configManual() []byte {
+// exampleConfig has every key of the contract, with its default.
+func exampleConfig() *Config {
 	c := DefaultConfig()
 	c.Hostname, c.Postmaster = "relay.example.org", "postmaster@relay.example.org"
 	c.Listeners = []Listener{newListener()}
 	c.Delivery.Routes = []RouteConfig{{Domain: "example.net"}}
 	c.Log.Dir = "/var/lib/tacet/log"
+	return c
+}
+
+// configManual is tacet.toml(5) in Markdown, from the rows of config_keys.go.
+func configManual() []byte {
+	c := exampleConfig()
 	var b bytes.Buffer
 	fmt.Fprint(&b, `tacet.toml 5 "" tacet "tacet"
 ==================================================
@@ -74,7 +81,8 @@ at the file's folder.
 		}
 		fmt.Fprintf(&b, "# %s\n", title)
 		for _, k := range keys {
-			fmt.Fprintf(&b, "**%s** = %s\n:   %s\n\n", k.name, k.value, k.help)
+			help := strings.ReplaceAll(k.help, "<", `\<`) // in Markdown it would begin a tag
+			fmt.Fprintf(&b, "**%s** = %s\n:   %s\n\n", k.name, k.value, help)
 		}
 	})
 	fmt.Fprint(&b, "# SEE ALSO\n**tacet**(1), **tacet-check**(1), **tacet-serve**(1)\n")

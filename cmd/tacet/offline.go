@@ -27,7 +27,7 @@ type offline struct {
 }
 
 // openOffline opens the queue; an error is queue.ErrLocked if a daemon has it.
-func openOffline(config *Config) (*offline, error) {
+func openOffline(ctx context.Context, config *Config) (*offline, error) {
 	router, err := config.router()
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func openOffline(config *Config) (*offline, error) {
 	if err := becomeOwner(config.queueDir()); err != nil {
 		return nil, err
 	}
-	store, err := openStore(config, router.Destination, nil)
+	store, err := openStore(ctx, config, router.Destination, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (c *Config) core() relay.Config {
 func (c *Config) inbound(d *daemon) inbound.Config {
 	config := inbound.Config{
 		Hostname: c.Hostname, Relay: gate{d.relay, d.users}, Auth: d.users,
-		Events: troubles{d.ops}, Limits: c.limits(),
+		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
 	}
 	if c.needsCertificate() {
 		config.TLS = d.certs.config()
@@ -183,4 +183,15 @@ func (t troubles) Trouble(what inbound.Trouble) {
 	default:
 		t.ops.Log(logging.OpLibraryMessage)
 	}
+}
+
+// tracer is the incidents in the words of the core.
+type tracer struct{ *logging.Incidents }
+
+// Trace implements relay.Tracer.
+func (t tracer) Trace(inbound bool, peer netip.Addr, host string) relay.Trace {
+	if d := t.Dialogue(inbound, peer, host); d != nil {
+		return d
+	}
+	return nil
 }

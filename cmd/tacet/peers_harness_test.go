@@ -134,7 +134,8 @@ func writeFile(t *testing.T, path, content string) string {
 
 // freePort gives an address that no one listens at. It is below the range from
 // which the kernel takes ports for outgoing connections, so that none of those
-// gets in between.
+// gets in between; and until the end of the test the UDP port of the same
+// number is held, which keeps the other tests away from it.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -143,10 +144,16 @@ func freePort(t *testing.T) string {
 			t.Fatal(err)
 		}
 		addr := fmt.Sprintf("127.0.0.1:%d", 12000+n.Int64())
+		claim, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
 		if l, err := net.Listen("tcp", addr); err == nil {
 			l.Close()
+			t.Cleanup(func() { claim.Close() })
 			return addr
 		}
+		claim.Close()
 	}
 	t.Fatal("no free port")
 	return ""

@@ -236,20 +236,25 @@ func (p *peers) sigkill(t *testing.T) {
 	// What arrived twice was answered the first time so shortly before a kill
 	// that its outcome was not on disk yet.
 	first := map[string]time.Time{}
+	var oldest time.Duration
 	for _, m := range next.mail.all() {
 		at, again := first[m.ledger]
 		if !again {
 			first[m.ledger] = m.taken
 			continue
 		}
-		if !slices.ContainsFunc(kills, func(kill time.Time) bool {
-			return at.After(kill.Add(-100*time.Millisecond)) && at.Before(m.taken) && kill.Before(m.taken)
-		}) {
+		i := slices.IndexFunc(kills, func(kill time.Time) bool { return at.After(kill.Add(-100*time.Millisecond)) && kill.Before(m.taken) })
+		if i < 0 {
 			t.Errorf("message %s was delivered %v after its delivery, which no kill explains", m.ledger, m.taken.Sub(at))
+			continue
 		}
+		oldest = max(oldest, kills[i].Sub(at))
 	}
+	t.Logf("what arrived twice was taken at most %v before the kill", oldest)
 	d.log.until(t, "an empty queue", func([]record) bool { return len(d.queued()) == 0 })
 	d.terminate()
+	// A record is in its file some milliseconds after the outcome: only what
+	// was settled just before a kill may lack one.
 	ended := map[string]bool{}
 	for _, r := range d.written() {
 		if r.Status.Event == "delivered" {
@@ -257,14 +262,18 @@ func (p *peers) sigkill(t *testing.T) {
 		}
 	}
 	missing := 0
-	for _, n := range l.acked.all() {
-		if !ended[fmt.Sprintf("n%d@example.net", n)] {
-			missing++
+	for _, m := range next.mail.all() {
+		if ended["n"+m.ledger+"@example.net"] {
+			continue
+		}
+		missing++
+		if !slices.ContainsFunc(kills, func(kill time.Time) bool {
+			return m.taken.After(kill.Add(-100*time.Millisecond)) && m.taken.Before(kill.Add(time.Second))
+		}) {
+			t.Errorf("message %s was delivered without a record", m.ledger)
 		}
 	}
-	if missing > 0 {
-		t.Errorf("%d messages were delivered without a record", missing)
-	}
+	t.Logf("%d deliveries lost their record", missing)
 }
 
 var peakMemory = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)

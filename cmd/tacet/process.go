@@ -27,6 +27,32 @@ func hardenProcess() error {
 	return nil
 }
 
+// containCrashes keeps what the runtime prints when the process dies away from
+// standard error: a panic's value or a goroutine's memory may be somebody's
+// mail, and no handler of ours could stop it from being printed. From then on
+// descriptor 2 leads nowhere, and what the relay itself tells goes to a copy of
+// what it was. Whatever runs the relay sees its exit status 2.
+func (c *console) containCrashes() error {
+	if to, ok := c.err.(*os.File); !ok || to.Fd() != uintptr(unix.Stderr) {
+		return nil
+	}
+	kept, err := unix.FcntlInt(uintptr(unix.Stderr), unix.F_DUPFD_CLOEXEC, unix.Stderr+1)
+	if err != nil {
+		return fmt.Errorf("containing crashes: %w", err)
+	}
+	nowhere, err := unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Dup3(nowhere, unix.Stderr, 0)
+		unix.Close(nowhere)
+	}
+	if err != nil {
+		unix.Close(kept)
+		return fmt.Errorf("containing crashes: %w", err)
+	}
+	c.err = os.NewFile(uintptr(kept), "standard error")
+	return nil
+}
+
 // limitMemory tells the garbage collector of the memory that the control
 // group allows, unless GOMEMLIMIT says something else. A tenth is left for
 // what the collector does not count.

@@ -33,7 +33,7 @@ func (c *console) operator(ctx context.Context) (operator, error) {
 	if !errors.Is(err, errNoDaemon) {
 		return nil, err
 	}
-	offline, err := openOffline(config)
+	offline, err := openOffline(ctx, config)
 	if errors.Is(err, queue.ErrLocked) {
 		return nil, fmt.Errorf("a daemon holds the queue but does not answer on %s yet: try again in a moment", config.controlSocket())
 	}
@@ -52,7 +52,7 @@ func newQueue(c *console) *cobra.Command {
 
 The running daemon answers; what is done is recorded in the relay log and under
 your name in the audit log. With no daemon running the commands open the queue
-themselves. None of them shows content.`,
+themselves. None of them shows content, unless an incident is open on the message.`,
 		Example: `  tacet queue list
   tacet queue list --recipient-domain example.net --older 1h
   tacet queue show 06KBXQ3T5J8ZV1Q2
@@ -63,7 +63,7 @@ themselves. None of them shows content.`,
 	cmd.AddCommand(newQueueList(c), newQueueShow(c), newQueueRetry(c),
 		newQueueAction(c, action{
 			name: "hold", short: "Keep messages from delivery", done: "held",
-			long: "Keep messages from delivery until they are released. One under delivery at this moment is held\nafter that attempt. A held message does expire.",
+			long: "Keep messages from delivery until they are released. One under delivery at this moment is held\nafter that attempt. A held message does not expire.",
 			act:  operator.Hold,
 		}),
 		newQueueAction(c, action{

@@ -11,12 +11,15 @@ import (
 )
 
 func newQueueShow(c *console) *cobra.Command {
-	return &cobra.Command{
+	var content bool
+	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one message's envelope and how its delivery stands",
 		Long: `Show one queued message: its envelope, and for each recipient the state, the attempts
-so far, when the next one is due, and what the next hop said to the last one. Content
-is never shown.`,
+so far, when the next one is due, and what the next hop said to the last one.
+
+Content is shown only with --content, and only while an incident is open on this very
+message: tacet incident open --ticket T --scope id=ID --with-content.`,
 		Example: `  tacet queue show 06KBXQ3T5J8ZV1Q2
   tacet queue show 06KBXQ3T5J8ZV1Q2 --json | jq '.recipients[] | {recipient, reply}'`,
 		Args: takes("ID"),
@@ -24,6 +27,9 @@ is never shown.`,
 			id, err := queue.ParseID(args[0])
 			if err != nil {
 				return wrongUsage("%s: %w; `tacet queue list` shows them", quote(args[0]), err)
+			}
+			if content {
+				return c.showContent(cmd.Context(), id)
 			}
 			op, err := c.operator(cmd.Context())
 			if err != nil {
@@ -40,6 +46,8 @@ is never shown.`,
 			return m.print(c.out, time.Now())
 		},
 	}
+	cmd.Flags().BoolVar(&content, "content", false, "show the content, under an incident")
+	return cmd
 }
 
 // print writes the message as a person reads it.

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //	                    wait until the relay log of that folder has the event, N times
 //	control SOCKET METHOD PATH
 //	                    print the answer of a control socket
-//	signal NAME         send TERM, INT or HUP to the newest program in the background
+//	signal NAME         send TERM, INT, HUP or KILL to the newest program in the background
 //	activated ADDRESS CMD...
 //	                    run a command that inherits a listening socket, as systemd does it
 func TestScripts(t *testing.T) {
@@ -192,7 +192,7 @@ func scriptControl(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptSignal(ts *testscript.TestScript, _ bool, args []string) {
-	number, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
+	number, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}[args[0]]
 	running := ts.BackgroundCmds()
 	if !ok || len(running) == 0 {
 		ts.Fatalf("no signal %s to send, or no one to send it to", args[0])

@@ -46,6 +46,9 @@ error, the mail to the relay log (log.dir).`,
 			if err := hardenProcess(); err != nil {
 				return err
 			}
+			if err := c.containCrashes(); err != nil {
+				return err
+			}
 			return c.serve(cmd.Context())
 		},
 	}
@@ -64,7 +67,8 @@ func (c *console) serve(ctx context.Context) error {
 	defer logging.CaptureStd(ops)()
 	ops.Log(logging.OpStarted, logging.Version(buildVersion().Version))
 	// The signals are taken from here on, so that one that comes during the start is not lost.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	// SIGQUIT is one of them: it is no reason to print what goroutines hold.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 	defer stop()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

@@ -16,7 +16,12 @@ import (
 type rotten struct {
 	name   string
 	damage func(content []byte) []byte
+	tail   bool // it takes the end of the file: of a log, that cannot be told from a power cut
 }
+
+// mayRefuse is the kinds of files without which nothing can be read: the relay
+// says so and does not start.
+var mayRefuse = []string{"keys/master", "keys/slots", "queue/MANIFEST-*"}
 
 func rots() []rotten {
 	flipAt := func(at float64) func([]byte) []byte {
@@ -28,13 +33,13 @@ func rots() []rotten {
 		}
 	}
 	return []rotten{
-		{"first octet", flipAt(0)},
-		{"early", flipAt(0.1)},
-		{"middle", flipAt(0.5)},
-		{"late", flipAt(0.9)},
-		{"last octet", flipAt(1)},
-		{"cut in half", func(b []byte) []byte { return b[:len(b)/2] }},
-		{"empty", func(b []byte) []byte { return b[:0] }},
+		{"first octet", flipAt(0), false},
+		{"early", flipAt(0.1), false},
+		{"middle", flipAt(0.5), false},
+		{"late", flipAt(0.9), true},
+		{"last octet", flipAt(1), true},
+		{"cut in half", func(b []byte) []byte { return b[:len(b)/2] }, true},
+		{"empty", func(b []byte) []byte { return b[:0] }, true},
 	}
 }
 
@@ -145,7 +150,9 @@ func (p *peers) oneRot(t *testing.T, b *books, base *daemon, pristine, file stri
 	d.launch()
 	if d.greets() != nil {
 		d.refusesCleanly()
-		t.Logf("%s: does not start: %s", file, d.trouble())
+		if !slices.Contains(mayRefuse, kindOf(file)) {
+			t.Errorf("%s: it does not start, and no message flows: %s", file, d.trouble())
+		}
 		return
 	}
 	if status, answer, err := d.ask("/v1/queue?older=720h"); err != nil || status != http.StatusOK {
@@ -178,7 +185,11 @@ func (p *peers) oneRot(t *testing.T, b *books, base *daemon, pristine, file stri
 		}
 	}
 	t.Logf("%s: %d messages, %d arrived, %d set aside; it says:\n%s", file, total, whole, damaged, d.trouble())
-	if whole+damaged < total {
+	switch {
+	case whole+damaged == total:
+	case strings.HasSuffix(file, ".log") && rot.tail:
+		t.Logf("%s: what is missing looks as if it had never been written", file)
+	default:
 		t.Errorf("%s: %d acknowledged messages are neither delivered nor set aside", file, total-whole-damaged)
 	}
 	// A restart finds the same.

@@ -248,6 +248,9 @@ func (s *Store) Settle(ctx context.Context, c *queue.Claim, st queue.Settlement)
 		}
 	}
 	g, err := s.settle(c, st, report)
+	if report == nil && err != errNotClaimed {
+		s.outcomes.add(c.Envelope.ID, st.Outcomes)
+	}
 	if err == nil && report != nil {
 		err = s.await(g)
 	}

@@ -43,6 +43,7 @@ type committer struct {
 	plain   []byte        // scratch for a state record
 	room    sync.Cond     // the current group has room again
 	kick    chan struct{} // something has joined the current group
+	timer   *time.Timer   // the current group's time
 	refuse  bool          // nothing more may join but a flush
 	closing bool          // the committer ends once all is committed
 
@@ -56,6 +57,7 @@ type committer struct {
 func (c *committer) init(db *pebble.DB) {
 	c.room.L = &c.mu
 	c.kick = make(chan struct{}, 1)
+	c.timer = time.NewTimer(time.Hour)
 	c.target = 1
 	c.pace = paceLimit
 	c.cur = &bundle{batch: db.NewBatch(), done: make(chan struct{})}
@@ -75,7 +77,11 @@ func (c *committer) joined(put bool) {
 		g.since = now
 	}
 	g.ops++
-	if g.ops == 1 || g.urgent || put && (len(g.puts) == 1 || len(g.puts) >= c.target) {
+	if g.ops == 1 && !put && !g.urgent {
+		c.timer.Reset(settleDelay) // nobody need wake before
+		return
+	}
+	if g.urgent || put && (len(g.puts) == 1 || len(g.puts) >= c.target) {
 		select {
 		case c.kick <- struct{}{}:
 		default:
@@ -116,17 +122,16 @@ func (s *Store) await(g *bundle) error {
 // after the last group.
 func (s *Store) commitLoop() {
 	c := &s.committer
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	defer c.timer.Stop()
 	for {
 		select {
 		case <-c.kick:
-		case <-timer.C:
+		case <-c.timer.C:
 		case done := <-s.trim:
 			s.trimRecords(done)
 		}
 		for {
-			g, wait, last := c.take(s.db)
+			g, last := c.take(s.db)
 			if g != nil {
 				s.commit(g)
 				continue
@@ -134,20 +139,19 @@ func (s *Store) commitLoop() {
 			if last {
 				return
 			}
-			timer.Reset(wait)
 			break
 		}
 	}
 }
 
 // take closes the current group and hands it out if its time has come, and
-// tells else how long it may still wait.
-func (c *committer) take(db *pebble.DB) (g *bundle, wait time.Duration, last bool) {
+// sets the timer to its time else. last tells that there will be no more.
+func (c *committer) take(db *pebble.DB) (g *bundle, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g = c.cur
 	if g.ops == 0 {
-		return nil, time.Hour, c.closing
+		return nil, c.closing
 	}
 	n := len(g.puts)
 	limit := settleDelay
@@ -159,7 +163,8 @@ func (c *committer) take(db *pebble.DB) (g *bundle, wait time.Duration, last boo
 	}
 	waited := time.Since(g.since)
 	if !g.urgent && !c.closing && n < c.target && waited < limit && g.batch.Len() < maxGroupBytes {
-		return nil, limit - waited, false
+		c.timer.Reset(limit - waited)
+		return nil, false
 	}
 	if n > 0 {
 		if n < c.target {
@@ -174,7 +179,7 @@ func (c *committer) take(db *pebble.DB) (g *bundle, wait time.Duration, last boo
 	}
 	c.cur = &bundle{batch: next, done: make(chan struct{})}
 	c.room.Broadcast()
-	return g, 0, false
+	return g, false
 }
 
 // commit makes the group durable and lets everyone know who waits for it.
@@ -182,6 +187,9 @@ func (s *Store) commit(g *bundle) {
 	if err := s.failedError(); err != nil {
 		g.err = err
 	} else if !g.batch.Empty() {
+		if g.ops > len(g.puts) {
+			s.opts.Recorded()
+		}
 		g.err = s.apply(g.batch)
 	}
 	if g.err == nil {
@@ -235,6 +243,7 @@ func (s *Store) committed(g *bundle) {
 	for _, id := range g.files {
 		s.removeContent(id)
 	}
+	s.outcomes.committed()
 }
 
 // record is a name in the engine.

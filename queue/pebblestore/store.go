@@ -25,6 +25,7 @@ type Store struct {
 	space     space
 	committer committer
 	keep      keeper
+	outcomes  outcomes
 	trim      chan chan struct{} // asks the committer to delete everything
 
 	contents      string // folder of the content files
@@ -142,6 +143,9 @@ func (s *Store) openEngine(lock *pebble.Lock) (err error) {
 	if err := s.readMeta(); err != nil {
 		return errors.Join(err, s.closeDB())
 	}
+	if err := s.recoverOutcomes(); err != nil {
+		return errors.Join(err, s.closeDB())
+	}
 	return nil
 }
 
@@ -190,7 +194,7 @@ func (s *Store) removeUnborn() bool {
 	for _, name := range names {
 		path := s.fs.PathJoin(s.opts.Dir, name)
 		switch {
-		case name == contentDir || name == ballastName || name == "LOCK":
+		case name == contentDir || name == ballastName || name == "LOCK" || strings.HasPrefix(name, outcomePrefix):
 			continue
 		case strings.HasSuffix(name, ".log"):
 			if info, err := s.fs.Stat(path); err != nil || info.Size() > 0 {
@@ -271,7 +275,11 @@ func (s *Store) Close() error {
 	case <-s.failed:
 		return errors.Join(append(errs, s.failedError())...)
 	}
-	errs = append(errs, s.closeDB(), s.keys.close(), s.contentFolder.Close())
+	err := s.closeDB()
+	if err == nil {
+		s.outcomes.close()
+	}
+	errs = append(errs, err, s.keys.close(), s.contentFolder.Close())
 	s.cache.Unref()
 	return errors.Join(errs...)
 }

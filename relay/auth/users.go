@@ -49,16 +49,20 @@ func Open(path string) (*Users, error) {
 	u := &Users{path: path, turns: make(chan struct{}, turns)}
 	rand.Read(u.secret[:])
 	u.table.Store(newTable(nil))
-	if err := u.Reload(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := u.Reload(); err != nil {
 		return nil, err
 	}
 	return u, nil
 }
 
 // Reload reads the users file again and forgets recent logins. After an
-// error, whatever it is, the users stay those known before.
+// error, whatever it is, the users stay those known before; a file that does
+// not exist is one unless there were none.
 func (u *Users) Reload() error {
 	f, err := os.Open(u.path)
+	if errors.Is(err, fs.ErrNotExist) && u.Len() == 0 {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("reading the users file: %w", err)
 	}

@@ -252,6 +252,14 @@ func TestOpenWithoutFile(t *testing.T) {
 	if refused(t, err, 535); known {
 		t.Error("a user without a file")
 	}
+	// A relay for trusted networks needs none; one that is made later is found.
+	if err := u.Reload(); err != nil {
+		t.Errorf("still no file: %v", err)
+	}
+	rewrite(t, u.path, line("anna", "secret"))
+	if err := u.Reload(); err != nil || !u.Exists("anna") {
+		t.Errorf("the first user: %v", err)
+	}
 }
 
 func TestRecentLoginsAreBounded(t *testing.T) {

@@ -164,8 +164,14 @@ func (s *Server) admit(nc net.Conn, p *port) {
 	s.stats.Connections.Add(1)
 	s.stats.Open.Add(1)
 	c.OnClose = func() { s.remove(c) }
+	if _, ok := nc.(*net.TCPConn); ok {
+		c.Greet() // one change of goroutines earlier
+	}
 	go s.converse(c)
 }
+
+// eagerMax is how many connections are handed to go-smtp before it is needed.
+const eagerMax = 256
 
 // converse runs the session until go-smtp is needed, which then goes on with it
 // in a goroutine of its own. Most of an idle connection's memory is saved so.
@@ -195,6 +201,7 @@ func (s *Server) add(c *client) (reply string) {
 		return replyFullForClient
 	}
 	c.limits = limits
+	c.Eager = len(s.conns) < eagerMax
 	s.conns[c] = struct{}{}
 	if c.key.IsValid() {
 		s.clients[c.key]++

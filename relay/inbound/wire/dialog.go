@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
 	"strconv"
 )
@@ -53,9 +54,18 @@ func (c *Conn) next() error {
 		if len(c.feed) > 0 && !c.ending {
 			return nil
 		}
+		if c.Eager && !c.attached && c.hello != helloNone && c.r == c.w && !c.ending {
+			if err := c.flush(); err != nil {
+				return c.lost(err)
+			}
+			return errGreeted
+		}
 	}
 	return io.EOF
 }
+
+// errGreeted ends [Conn.Converse] before go-smtp is needed.
+var errGreeted = errors.New("the client has greeted")
 
 // Write takes a reply of go-smtp, one whole line at a time, and puts ours in
 // its place. What the session refused passes as it is: those texts are fixed too.

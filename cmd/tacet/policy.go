@@ -1,0 +1,318 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tacet/logging"
+	"tacet/relay"
+)
+
+// policy is what a config makes of the people whose mail is relayed: what is
+// kept of them, for how long, who else learns of it, and where the config
+// departs from the defaults, of which none is stricter.
+type policy struct {
+	Hostname   string          `json:"hostname"`
+	Fields     []policyField   `json:"fields"`
+	Periods    []policyPeriod  `json:"periods"`
+	Recipients []policyParty   `json:"recipients"`
+	Widened    []policySetting `json:"widened"`
+	Narrowed   []policySetting `json:"narrowed"`
+}
+
+// policyField is one key of the relay log.
+type policyField struct {
+	Key     string `json:"key"`
+	Meaning string `json:"meaning"`
+	Days    int    `json:"days"`
+}
+
+// policyPeriod is how long something is kept at most.
+type policyPeriod struct {
+	What string `json:"what"`
+	Time string `json:"time"`
+}
+
+// policyParty is who else learns something, and what.
+type policyParty struct {
+	Who  string `json:"who"`
+	What string `json:"what"`
+}
+
+// policySetting is a key that is not at its default.
+type policySetting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+	Means string `json:"means"`
+}
+
+func (c *Config) policy() policy {
+	p := policy{Hostname: c.Hostname, Widened: []policySetting{}, Narrowed: []policySetting{}}
+	for _, f := range logging.Schema() {
+		if !strings.Contains(f.Key, ".") {
+			p.Fields = append(p.Fields, policyField{f.Key, f.Meaning, days(c.fieldPeriod(f.Key))})
+		}
+	}
+	p.Periods = []policyPeriod{
+		{"relay log", plural(days(c.Log.Retention), "day")},
+		{"messages that cannot be delivered", configDuration(c.Queue.Lifetime)},
+		{"messages that were delivered", "none: destroyed with the last recipient"},
+		{"audit log", plural(days(maxRetention), "day")},
+		{"incidents", "4 hours unless said otherwise, 72 hours at most; destroyed when they end"},
+	}
+	p.Recipients = c.parties()
+	c.judge(&p)
+	return p
+}
+
+// fieldPeriod is how long a key of the relay log is kept.
+func (c *Config) fieldPeriod(key string) time.Duration {
+	switch key {
+	case "subject", "headers":
+		return c.Log.RetentionSubject
+	case "client":
+		return c.Log.RetentionClient
+	case "user":
+		return c.Log.RetentionUser
+	}
+	return c.Log.Retention
+}
+
+func days(d time.Duration) int { return int(d / day) }
+
+// configDuration is a duration in days where that is a whole number of them.
+func configDuration(d time.Duration) string {
+	if d >= day && d%day == 0 {
+		return plural(days(d), "day")
+	}
+	return d.String()
+}
+
+// parties are those who learn something of a message by design.
+func (c *Config) parties() []policyParty {
+	parties := []policyParty{}
+	if c.Delivery.NextHop != "" {
+		parties = append(parties, policyParty{c.Delivery.NextHop, "all mail that no route sends elsewhere"})
+	} else {
+		parties = append(parties, policyParty{"the MX of each recipient's domain", "the message, with the recipients of that domain only"})
+	}
+	for _, r := range c.Delivery.Routes {
+		who := r.NextHop
+		if who == "" {
+			who = "the MX"
+		}
+		parties = append(parties, policyParty{who, "mail to " + r.Domain})
+	}
+	resolvers := "the resolvers of /etc/resolv.conf"
+	if len(c.DNS.Resolvers) > 0 {
+		names := make([]string, len(c.DNS.Resolvers))
+		for i, r := range c.DNS.Resolvers {
+			names[i] = r.String()
+		}
+		resolvers = "resolvers " + strings.Join(names, ", ")
+	}
+	return append(parties, policyParty{resolvers, "the domains of recipients, never an address"})
+}
+
+// direction is where a setting leads away from its default.
+type direction int
+
+const (
+	neutral direction = iota
+	widens
+	narrows
+)
+
+// effect is what a key can do to the privacy of those whose mail is relayed.
+// value is the key's value as TOML; the zero effect does nothing.
+type effect struct {
+	judge func(c *Config, value string) direction
+	means string
+}
+
+// is judges a key by its value alone.
+func is(d direction, values ...string) func(*Config, string) direction {
+	return func(_ *Config, value string) direction {
+		if slices.Contains(values, strings.Trim(value, `"`)) {
+			return d
+		}
+		return neutral
+	}
+}
+
+// isNot judges a key by that it has a value other than its default.
+func isNot(d direction, value string) func(*Config, string) direction {
+	return func(_ *Config, have string) direction {
+		if strings.Trim(have, `"`) != value {
+			return d
+		}
+		return neutral
+	}
+}
+
+// deliveryTLS judges how much TLS a next hop is held to.
+func deliveryTLS(_ *Config, value string) direction {
+	switch strings.Trim(value, `"`) {
+	case "none":
+		return widens
+	case "require", "verify":
+		return narrows
+	}
+	return neutral
+}
+
+// shorter judges a period of the log.
+func shorter(period func(*Config) time.Duration) func(*Config, string) direction {
+	return func(c *Config, _ string) direction {
+		if period(c) < maxRetention {
+			return narrows
+		}
+		return neutral
+	}
+}
+
+// effects tells of every key of the config what it does to privacy.
+func effects() map[string]effect {
+	nothing := effect{}
+	hop := effect{isNot(widens, ""), "another host than the recipients' own gets the mail"}
+	tls := effect{deliveryTLS, "how much TLS next hops are held to"}
+	all := map[string]effect{
+		"listener.address": {outside, "clients in the network reach this listener"},
+		"listener.tls":     {is(widens, "none"), "clients speak in the clear"},
+
+		"relay.trusted_networks": {isNot(widens, "[]"), "clients send without a login, and in the clear if they like"},
+
+		"delivery.next_hop":               hop,
+		"delivery.route.next_hop":         hop,
+		"delivery.tls":                    tls,
+		"delivery.route.tls":              tls,
+		"delivery.deny_special_addresses": {is(widens, "false"), "a foreign MX record may lead mail into our own networks"},
+
+		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
+
+		"queue.lifetime": {func(c *Config, _ string) direction {
+			switch standard := DefaultConfig().Queue.Lifetime; {
+			case c.Queue.Lifetime > standard:
+				return widens
+			case c.Queue.Lifetime < standard:
+				return narrows
+			}
+			return neutral
+		}, "how long a message is kept that cannot be delivered"},
+
+		"log.retention":         {shorter(func(c *Config) time.Duration { return c.Log.Retention }), "the relay log is kept shorter"},
+		"log.retention_subject": {shorter(func(c *Config) time.Duration { return c.Log.RetentionSubject }), "subjects are kept shorter"},
+		"log.retention_client":  {shorter(func(c *Config) time.Duration { return c.Log.RetentionClient }), "clients' addresses are kept shorter"},
+		"log.retention_user":    {shorter(func(c *Config) time.Duration { return c.Log.RetentionUser }), "users are kept shorter"},
+		"log.live":              {is(narrows, "sealed"), "the running day's log is encrypted too"},
+
+		"metrics.address": {isNot(widens, ""), "every local program reads the counters, which name nobody"},
+	}
+	for _, name := range []string{
+		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
+		"relay.domains", "relay.max_message_size", "relay.max_recipients",
+		"delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency",
+		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
+		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",
+		"delivery.route.domain", "delivery.route.auth_user", "delivery.route.auth_password_file",
+		"queue.retry", "queue.delay_warning",
+		"limits.connections", "limits.connections_per_client", "limits.command_timeout", "limits.min_content_rate", "log.dir",
+	} {
+		all[name] = nothing
+	}
+	return all
+}
+
+// outside judges where a listener listens.
+func outside(_ *Config, value string) direction {
+	host, _, _ := cutPort(strings.Trim(value, `"`))
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+		return neutral
+	}
+	return widens
+}
+
+// judge lists the settings that widen and narrow.
+func (c *Config) judge(p *policy) {
+	known := effects()
+	c.eachTable(func(header string, keys []key) {
+		prefix := strings.Trim(header, "[]")
+		if prefix != "" {
+			prefix += "."
+		}
+		for _, k := range keys {
+			e := known[prefix+k.name]
+			if e.judge == nil {
+				continue
+			}
+			setting := policySetting{prefix + k.name, k.value.String(), e.means}
+			switch e.judge(c, setting.Value) {
+			case widens:
+				p.Widened = append(p.Widened, setting)
+			case narrows:
+				p.Narrowed = append(p.Narrowed, setting)
+			}
+		}
+	})
+}
+
+// tlsOf tells how much TLS next hops are held to, over all routes: the least of it.
+func (c *Config) tlsOf() relay.TLSPolicy {
+	least := c.Delivery.TLS
+	for _, r := range c.Delivery.Routes {
+		switch {
+		case least == relay.TLSNone || r.TLS == relay.TLSNone:
+			least = relay.TLSNone
+		case least == relay.TLSOpportunistic || r.TLS == relay.TLSOpportunistic:
+			least = relay.TLSOpportunistic
+		default:
+			least = min(least, r.TLS)
+		}
+	}
+	return least
+}
+
+// print writes the report for people.
+func (p *policy) print(out *lineWriter) {
+	out.line("Privacy policy of %s, as it is in effect", p.Hostname)
+	out.line("")
+	out.line("Logged, and nothing else:")
+	for _, f := range p.Fields {
+		out.line("  %-10s %4d days  %s", f.Key, f.Days, f.Meaning)
+	}
+	out.line("")
+	out.line("Kept at most:")
+	for _, t := range p.Periods {
+		out.line("  %s: %s", t.What, t.Time)
+	}
+	out.line("")
+	out.line("Who else learns something:")
+	for _, r := range p.Recipients {
+		out.line("  %s: %s", r.Who, r.What)
+	}
+	out.line("  nobody gets logs, telemetry or fingerprints")
+	for _, part := range []struct {
+		title string
+		list  []policySetting
+	}{{"Wider than the defaults:", p.Widened}, {"Narrower than the defaults:", p.Narrowed}} {
+		out.line("")
+		out.line("%s", part.title)
+		for _, s := range part.list {
+			out.line("  %s = %s: %s", s.Key, s.Value, s.Means)
+		}
+		if len(part.list) == 0 {
+			out.line("  nothing")
+		}
+	}
+}
+
+// pluralDays is a number of days in German.
+func pluralDays(n int) string {
+	if n == 1 {
+		return "1 Tag"
+	}
+	return fmt.Sprintf("%d Tage", n)
+}

@@ -1,0 +1,86 @@
+package relay
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tacet/queue"
+)
+
+// suspend fills one destination, whose hosts no attempt reaches, and runs the
+// relay. began yields the time of each attempt since the start.
+func suspend(t *testing.T, messages int) (w *world, began chan time.Duration) {
+	t.Helper()
+	w = newWorld(t, func(c *Config) { c.Schedule.Retry = []time.Duration{time.Hour}; c.Schedule.Lifetime = 24 * time.Hour })
+	began = make(chan time.Duration, 1000)
+	start := time.Now()
+	w.hop.answer = func(c *queue.Claim) Result {
+		began <- time.Since(start)
+		time.Sleep(time.Second)
+		return unreached(c, queue.CauseAllHostsFailed)
+	}
+	for range messages {
+		if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	go w.Run(ctx)
+	return w, began
+}
+
+// Attempts that fail at the same time are one failure of the destination: its
+// first suspension is the short one.
+func TestSuspensionCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, began := suspend(t, 50)
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		const first = firstWindow + failuresToSuspend - 1 // all but the last of the failures that suspend are followed by another attempt
+		if n := len(began); n != first {
+			t.Fatalf("%d attempts at a destination that cannot be reached, want %d", n, first)
+		}
+		for range first {
+			<-began
+		}
+		time.Sleep(time.Hour - 25*time.Second)
+		if at := <-began; at > time.Second+firstSuspension {
+			t.Errorf("the first probe came after %s, want it after %s", at, time.Second+firstSuspension)
+		}
+	})
+}
+
+// A suspended destination that nothing waits for any more is forgotten.
+func TestSuspendedLaneEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := suspend(t, 10)
+		time.Sleep(10 * time.Second)
+		w.store.mu.Lock()
+		clear(w.store.messages)
+		w.store.mu.Unlock()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := len(w.lanes); n != 0 {
+			t.Errorf("%d lanes are kept for an empty queue", n)
+		}
+	})
+}
+
+// A relay domain is the same in either of its forms.
+func TestAdmitForms(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.RelayDomains = []string{"xn--bcher-kva.example", "my_site.example"} })
+	for to, want := range map[queue.ForwardPath]bool{
+		"b@xn--bcher-kva.example": true, "b@bücher.example": true, "b@BÜCHER.example": true,
+		"b@My_Site.example": true, "b@bucher.example": false, "b@example": false,
+	} {
+		if err := w.Admit(true, &queue.Origin{}, "a@example.org", to); (err == nil) != want {
+			t.Errorf("%s: %v, want taken %v", to, err, want)
+		}
+	}
+}
