@@ -67,7 +67,9 @@ type Log struct {
 	enc    *encoder
 	ops    *Operations
 	limit  int
-	writer writer // of the flushing goroutine alone
+	turn   sync.Mutex // to use writer and spare; taken before mu, but for TryLock
+	writer writer
+	spare  batch // memory for what is pending next
 	keeper keeper
 
 	upkeep    chan struct{}      // there may be something to seal, or to delete
@@ -274,23 +276,59 @@ func (l *Log) Flush(ctx context.Context) error {
 	return nil
 }
 
-// secureFor is the longest that a session waits for the log's file. A disk that
-// takes longer shows in [Log.Err] soon enough.
-const secureFor = time.Second
-
-// Secure waits until all records written before are in their files, so that
-// they survive the end of the process, but not longer than a second, and not
-// while writing fails.
+// Secure sees to it that all records written before are in their files, so
+// that they survive the end of the process. The first who calls it writes for all
+// that come at the same time. It does not wait for a disk that takes nothing:
+// Err tells of that, and the records stay in memory.
 func (l *Log) Secure() {
 	l.mu.Lock()
-	done := l.flushed >= l.taken
-	l.mu.Unlock()
-	if done {
-		return
+	defer l.mu.Unlock()
+	for target := l.taken; l.flushed < target && l.err == nil && !l.closing; {
+		if !l.turn.TryLock() {
+			l.moved.Wait()
+			continue
+		}
+		b := l.swap(l.spare)
+		l.mu.Unlock()
+		l.spare = l.writeOnce(b)
+		l.turn.Unlock()
+		l.mu.Lock()
+		l.moved.Broadcast()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), secureFor)
-	defer cancel()
-	l.Flush(ctx) // why it fails is told by Err
+}
+
+// swap takes what is pending, and leaves spare in its place. l.mu is held.
+func (l *Log) swap(spare batch) batch {
+	b := l.pending
+	l.pending = batch{spare.data[:0], spare.days[:0]}
+	l.inflight = len(b.data)
+	return b
+}
+
+// writeOnce writes a batch; what the disk does not take is pending again. It
+// gives back the memory that is free then. l.turn is held.
+func (l *Log) writeOnce(b batch) batch {
+	if len(b.data) == 0 {
+		return b
+	}
+	rest, err := l.writer.write(b)
+	l.wrote(len(b.data)-len(rest.data), err)
+	if len(rest.data) == 0 {
+		if cap(b.data) > 1<<20 {
+			return batch{}
+		}
+		return b
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := 0
+	for _, d := range l.pending.days {
+		rest.add(d.day, l.pending.data[from:d.end])
+		from = d.end
+	}
+	l.pending, l.inflight = rest, 0
+	notify(l.wake)
+	return batch{}
 }
 
 // Close writes what is still in memory, tries a failed write once more, and
@@ -317,32 +355,47 @@ func (l *Log) run() {
 	clock := newClock(l.ops)
 	tick := time.NewTimer(clock.untilTick())
 	defer tick.Stop()
-	var spare batch
 	var last time.Time
-	l.setAside(time.Now())
+	l.inTurn(func() { l.setAside(time.Now()) })
 	for {
 		select {
 		case <-l.wake:
 			l.gather(last)
-			spare = l.flush(spare)
+			l.inTurn(l.flush)
 			last = time.Now()
 		case <-tick.C:
 			if hourly := clock.tick(); hourly {
 				notify(l.upkeep)
 			}
-			l.writer.follow(time.Now())
-			l.setAside(time.Now())
+			l.inTurn(func() {
+				l.writer.follow(time.Now())
+				l.setAside(time.Now())
+			})
 			tick.Reset(clock.untilTick())
 		case request := <-l.aside:
-			spare = l.flush(spare)
-			_, err := l.writer.setAside(request.which)
-			request.done <- err
+			l.inTurn(func() {
+				l.flush()
+				_, err := l.writer.setAside(request.which)
+				request.done <- err
+			})
 		case <-l.stop:
-			l.flush(spare)
-			l.lost = l.writer.close(l.givenUp)
+			l.inTurn(func() {
+				l.flush()
+				l.lost = l.writer.close(l.givenUp)
+			})
 			return
 		}
 	}
+}
+
+// inTurn does something with the writer, alone.
+func (l *Log) inTurn(do func()) {
+	l.turn.Lock()
+	do()
+	l.turn.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.moved.Broadcast() // who waits for a turn may try again
 }
 
 // sealAfter is how long after midnight a day is sealed: a record that was made
@@ -402,16 +455,14 @@ func (l *Log) gather(last time.Time) {
 	}
 }
 
-// flush writes all that is pending, as often as it takes, and gives back the
-// memory of it.
-func (l *Log) flush(spare batch) batch {
+// flush writes all that is pending, as often as it takes. l.turn is held.
+func (l *Log) flush() {
 	l.mu.Lock()
-	b := l.pending
-	l.pending = batch{spare.data[:0], spare.days[:0]}
-	l.inflight = len(b.data)
+	b := l.swap(l.spare)
 	l.mu.Unlock()
+	l.spare = b
 	if len(b.data) == 0 {
-		return b
+		return
 	}
 	rest, more := b, true
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -426,9 +477,8 @@ func (l *Log) flush(spare batch) batch {
 	}
 	l.givenUp += bytes.Count(rest.data, newline)
 	if cap(b.data) > 1<<20 {
-		return batch{}
+		l.spare = batch{}
 	}
-	return b
 }
 
 // wrote takes note of n octets written and of how it went.

@@ -54,11 +54,10 @@ func contacted(res Result) contact {
 }
 
 // settle writes the relay log and records what became of a claim's recipients,
-// with the reports owed for them. In this order: the store makes an outcome
-// durable only when the log's line of it is in its file, so that a crash leaves
-// no recipient without its terminal record. A crash between the two has the
-// delivery made again, which the log then shows as what it is: a second record
-// of the same attempt.
+// with the reports owed for them. In this order: an outcome is given to the
+// store only when the log's line of it is in its file, so that a kill leaves no
+// recipient without its terminal record. A kill between the two has the delivery made
+// again, which the log then shows as what it is: a second record of the same attempt.
 func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time.Time) {
 	s := queue.Settlement{Outcomes: make([]queue.Outcome, len(c.Recipients))}
 	for i, recipient := range c.Recipients {
@@ -74,6 +73,7 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	for i := range s.Outcomes {
 		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
 	}
+	r.journal.Secure()
 	if !r.record(ctx, c, s) {
 		return
 	}

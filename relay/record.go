@@ -32,8 +32,12 @@ func (r *Relay) refuse(f Refusal, subject string) {
 	if f.Rejection != nil {
 		rec.Code, rec.Enhanced = f.Rejection.Code, f.Rejection.Enhanced
 		rec.Reason = classReasons[f.Rejection.Class]
-		if f.Kind == RefusedAuth {
+		switch f.Kind {
+		case RefusedAuth:
 			rec.Reason = logging.ReasonBadCredentials
+		case RefusedTLS:
+			// After a handshake that failed no reply can be sent.
+			rec.Code, rec.Enhanced, rec.Reason = 0, queue.Enhanced{}, logging.ReasonTLSHandshake
 		}
 		if f.Rejection.Class == ClassPolicy && f.Stage == queue.StageRcpt {
 			rec.Reason = logging.ReasonRelayDenied

@@ -71,16 +71,3 @@ func TestSuspendedLaneEnds(t *testing.T) {
 		}
 	})
 }
-
-// A relay domain is the same in either of its forms.
-func TestAdmitForms(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.RelayDomains = []string{"xn--bcher-kva.example", "my_site.example"} })
-	for to, want := range map[queue.ForwardPath]bool{
-		"b@xn--bcher-kva.example": true, "b@bücher.example": true, "b@BÜCHER.example": true,
-		"b@My_Site.example": true, "b@bucher.example": false, "b@example": false,
-	} {
-		if err := w.Admit(true, &queue.Origin{}, "a@example.org", to); (err == nil) != want {
-			t.Errorf("%s: %v, want taken %v", to, err, want)
-		}
-	}
-}

@@ -187,9 +187,6 @@ func (s *Store) commit(g *bundle) {
 	if err := s.failedError(); err != nil {
 		g.err = err
 	} else if !g.batch.Empty() {
-		if g.ops > len(g.puts) {
-			s.opts.Recorded()
-		}
 		g.err = s.apply(g.batch)
 	}
 	if g.err == nil {

@@ -35,11 +35,6 @@ type Options struct {
 	// Events is told of operational trouble. It must not block.
 	Events func(Event)
 
-	// Recorded is called before outcomes are made durable: what was said of
-	// them elsewhere must survive the end of the process once it returns. It
-	// must return soon, for messages wait behind it.
-	Recorded func()
-
 	// Wake is called when something became due other than by a Put, a Settle
 	// or the clock: after open, by an operator's word, or by Reroute. It must not block.
 	Wake func()
@@ -113,9 +108,6 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.Events == nil {
 		d.Events = func(Event) {}
-	}
-	if d.Recorded == nil {
-		d.Recorded = func() {}
 	}
 	if d.Wake == nil {
 		d.Wake = func() {}

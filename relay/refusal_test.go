@@ -1,0 +1,32 @@
+package relay
+
+import (
+	"testing"
+
+	"tacet/logging"
+	"tacet/queue"
+)
+
+// A relay domain is the same in either of its forms.
+func TestAdmitForms(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.RelayDomains = []string{"xn--bcher-kva.example", "my_site.example"} })
+	for to, want := range map[queue.ForwardPath]bool{
+		"b@xn--bcher-kva.example": true, "b@bücher.example": true, "b@BÜCHER.example": true,
+		"b@My_Site.example": true, "b@bucher.example": false, "b@example": false,
+	} {
+		if err := w.Admit(true, &queue.Origin{}, "a@example.org", to); (err == nil) != want {
+			t.Errorf("%s: %v, want taken %v", to, err, want)
+		}
+	}
+}
+
+// The line about a client's handshake that failed says so, and names no reply:
+// none was sent.
+func TestRefuseHandshake(t *testing.T) {
+	w := newWorld(t)
+	w.Refuse(Refusal{Kind: RefusedTLS, Stage: queue.StageTLS, Origin: queue.Origin{TLS: queue.TLS{None: queue.NoTLSHandshakeFailed}},
+		Rejection: &Rejection{Code: 454, Enhanced: queue.Enhanced{4, 7, 0}, Class: ClassTLS}})
+	if got := w.journal.records[0]; got.Event != logging.TLSFailed || got.Reason != logging.ReasonTLSHandshake || got.Code != 0 || got.Enhanced != (queue.Enhanced{}) {
+		t.Errorf("record %+v", got)
+	}
+}
