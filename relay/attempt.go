@@ -83,7 +83,7 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	for i := range s.Outcomes {
 		r.count(&s.Outcomes[i])
 		if s.Outcomes[i].State == queue.Waiting {
-			r.Kick()
+			r.kickBy(s.Outcomes[i].Next)
 		}
 	}
 }

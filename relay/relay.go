@@ -48,6 +48,7 @@ type Relay struct {
 	mu      sync.Mutex
 	lanes   map[queue.Destination]*lane
 	stopped bool
+	looks   atomic.Int64  // when Run looks next at what is due, Unix nanoseconds
 	kick    chan struct{} // wakes Run's timer loop: something falls due earlier than it knows
 	workers sync.WaitGroup
 	running context.Context // of the workers; set by Run

@@ -24,6 +24,7 @@ func (r *Relay) Run(ctx context.Context) {
 		if !next.IsZero() {
 			wait = min(max(time.Until(next), 0), longestSleep)
 		}
+		r.looks.Store(time.Now().Add(wait).UnixNano())
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
@@ -39,6 +40,13 @@ func (r *Relay) Run(ctx context.Context) {
 
 // longestSleep bounds how long a jump of the clock can go unnoticed.
 const longestSleep = 30 * time.Second
+
+// kickBy makes Run look again if it would else look later than at when.
+func (r *Relay) kickBy(when time.Time) {
+	if when.UnixNano() < r.looks.Load() {
+		r.Kick()
+	}
+}
 
 // Kick makes Run look again at what is due.
 func (r *Relay) Kick() {

@@ -9,9 +9,9 @@ import (
 
 // Times of the keeper.
 const (
-	scrubDelay = 20 * time.Second // from a settlement to the overwriting of its slot
-	trimDelay  = 2 * time.Second  // from a drained queue to giving its space back
-	keyRetry   = 30 * time.Second // after keys could not be written
+	scrubDelay = 20 * time.Second       // from a settlement to the overwriting of its slot
+	trimDelay  = 250 * time.Millisecond // from a drained queue to giving its space back, and to the next step of that
+	keyRetry   = 30 * time.Second       // after keys could not be written
 )
 
 // When space is given back.

@@ -78,7 +78,9 @@ func (s *Store) Put(ctx context.Context, e *queue.Envelope, head []byte, rest io
 		}
 	}
 	if err := s.putEnvelope(p); err != nil {
-		if rest != nil {
+		// After a failed commit no one knows whether the envelope is on the
+		// disk: the next open removes the content if it is not.
+		if rest != nil && s.failedError() == nil {
 			s.removeContent(e.ID)
 		}
 		return fmt.Errorf("put: %w", err)
