@@ -156,9 +156,10 @@ type Action struct {
 // SHA-256 of the line before it, over the months, so that a changed or removed
 // one is found. Several processes may write at once.
 type Audit struct {
-	dir string
-	mu  sync.Mutex
-	enc zapcore.Encoder
+	dir  string
+	keys string // folder of the key of its head; empty: it has none
+	mu   sync.Mutex
+	enc  zapcore.Encoder
 }
 
 // NewAudit makes the writer for the directory, which must exist when the first
@@ -216,7 +217,10 @@ func (a *Audit) write(act Action) error {
 	if _, err := f.Write(buf.Bytes()); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return a.raise(f, &act, digestOf(strings.TrimSuffix(string(buf.Bytes()), "\n")))
 }
 
 // previous gives the digest of the last line of f or else of the newest month

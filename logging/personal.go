@@ -51,10 +51,10 @@ func (p *Person) own(r Record) Record {
 		r.Sender = p.Mask(r.Sender)
 	}
 	r.Recipient = p.Mask(r.Recipient)
-	r.Subject = p.maskText(r.Subject)
+	r.Subject = p.MaskText(r.Subject)
 	headers := make([]HeaderField, len(r.Headers))
 	for i, h := range r.Headers {
-		headers[i] = HeaderField{h.Name, p.maskText(h.Value)}
+		headers[i] = HeaderField{h.Name, p.MaskText(h.Value)}
 	}
 	r.Headers = headers
 	return r
@@ -72,8 +72,8 @@ func (p *Person) Mask(address string) string {
 	return ellipsis
 }
 
-// maskText masks the addresses in a text.
-func (p *Person) maskText(s string) string {
+// MaskText masks the addresses in a text.
+func (p *Person) MaskText(s string) string {
 	if !strings.Contains(s, "@") {
 		return s
 	}

@@ -58,7 +58,7 @@ func (k *keeper) sweep(now time.Time) {
 		deleted++
 	}
 	if len(audits) > 0 {
-		n, err := sweepAudit(k.dir, audits)
+		n, err := NewAudit(k.dir).WithKey(k.keys.dir).forget(audits)
 		if err != nil {
 			k.ops.Log(OpRetentionFailed, Err(err))
 		}
@@ -133,15 +133,4 @@ func (c *clock) tick() (hourly bool) {
 	}
 	c.swept = now
 	return true
-}
-
-// sweepAudit deletes months of audit records.
-func sweepAudit(dir string, names []string) (deleted int, err error) {
-	for _, name := range names {
-		if err := removeIfThere(filepath.Join(dir, name)); err != nil {
-			return deleted, err
-		}
-		deleted++
-	}
-	return deleted, nil
 }

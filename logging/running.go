@@ -50,7 +50,7 @@ func (w *writer) resumeFrames(f *os.File, d day) error {
 		if _, err := w.setAside(func(p part) bool { return p.day == d }); err != nil {
 			return err
 		}
-		return fs.ErrNotExist
+		return errReplaced
 	}
 	if err != nil {
 		return err
@@ -65,6 +65,9 @@ func (w *writer) resumeFrames(f *os.File, d day) error {
 	w.box, w.at = b, end
 	return nil
 }
+
+// errReplaced is of a file that has been set aside: open it again.
+var errReplaced = errors.New("set aside")
 
 // appendFrames writes lines as frames and returns how many octets of lines are
 // in the file for good.

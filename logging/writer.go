@@ -66,6 +66,10 @@ func (w *writer) open(d day) error {
 		w.root = root
 	}
 	f, err := w.openFile(d)
+	if errors.Is(err, errReplaced) {
+		f.Close()
+		f, err = w.openFile(d)
+	}
 	if err != nil {
 		if f != nil {
 			f.Close()

@@ -27,9 +27,32 @@ func (s Schedule) Next(id ID, attempts int, now time.Time) time.Time {
 	return now.Add(wait + jitter)
 }
 
-// Expired tells whether the message's lifetime is over at now.
-func (s Schedule) Expired(arrived, now time.Time) bool {
+// Expired tells whether the relay gives up at now, after the recipient's
+// attempts-th attempt. The lifetime alone does not decide it: a clock that was
+// wrong when the message came, or is wrong now, must not end mail that was hardly tried. So a
+// few attempts are owed to each recipient, as many as half a day of the
+// schedule or half of the lifetime has room for.
+func (s Schedule) Expired(arrived time.Time, attempts int, now time.Time) bool {
+	return s.Old(arrived, now) && attempts >= s.owed()
+}
+
+// Old tells whether the message's lifetime is over at now.
+func (s Schedule) Old(arrived, now time.Time) bool {
 	return s.Lifetime > 0 && now.Sub(arrived) >= s.Lifetime
+}
+
+func (s Schedule) owed() int {
+	n := 1
+	for left := min(12*time.Hour, s.Lifetime/2); n < 100; n++ {
+		wait := 5 * time.Minute
+		if len(s.Retry) > 0 {
+			wait = s.Retry[min(n, len(s.Retry))-1]
+		}
+		if left -= wait; left < 0 || wait <= 0 {
+			break
+		}
+	}
+	return n
 }
 
 // WarnDue tells whether the sender should hear that the message is late.

@@ -98,7 +98,7 @@ func (r *Relay) judge(e *queue.Envelope, recipient int, reply queue.Reply, now t
 		o.State = queue.Delivered
 	case reply.Permanent():
 		o.State = queue.Failed
-	case schedule.Expired(e.Arrived, now):
+	case schedule.Expired(e.Arrived, rcpt.Attempts+1, now):
 		o.State = queue.Failed
 		o.Reply.Cause = queue.CauseExpired // the code and text of the last answer stay for the report
 	default:

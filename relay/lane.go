@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"tacet/queue"
@@ -65,7 +66,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 		}
 		r.took(l)
 		if !r.attended(l, r.attempt(ctx, c)) {
-			r.expireSuspended(ctx, l)
+			r.ageSuspended(ctx, l)
 			break
 		}
 	}
@@ -183,20 +184,32 @@ func (r *Relay) resume(l *lane) {
 	}
 }
 
-// expireSuspended ends what has outlived its time at a destination that
-// cannot be reached, the oldest first; the rest stays due.
-func (r *Relay) expireSuspended(ctx context.Context, l *lane) {
+// ageSuspended settles, without an attempt, what at a destination that cannot
+// be reached has outlived its time or waits so long that its sender is owed a
+// warning: the ones due longest first. The rest stays due.
+func (r *Relay) ageSuspended(ctx context.Context, l *lane) {
 	for ctx.Err() == nil && r.isSuspended(l) {
-		c, err := r.store.Claim(ctx, l.destination, time.Now())
+		now := time.Now().UTC()
+		c, err := r.store.Claim(ctx, l.destination, now)
 		if c == nil || err != nil {
 			return
 		}
-		if !r.config.Load().Schedule.Expired(c.Envelope.Arrived, time.Now()) {
+		if !r.aged(c, now) {
 			r.store.Release(c)
 			return
 		}
-		r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), time.Now())
+		r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), now)
 	}
+}
+
+// aged tells whether the message's age alone calls for a settlement.
+func (r *Relay) aged(c *queue.Claim, now time.Time) bool {
+	schedule := &r.config.Load().Schedule
+	if schedule.Old(c.Envelope.Arrived, now) {
+		return true // it counts as an attempt
+	}
+	return schedule.WarnDue(c.Envelope.Arrived, now) &&
+		slices.ContainsFunc(c.Recipients, func(i int) bool { return !c.Envelope.Recipients[i].Warned })
 }
 
 func (r *Relay) isSuspended(l *lane) bool {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -55,12 +56,7 @@ func (r *Relay) relayDomain(d queue.Domain) bool {
 	if ascii, err := idna.Lookup.ToASCII(name); err == nil { // RFC 6531 §3.3: U-labels and A-labels name the same domain
 		name = ascii
 	}
-	for _, own := range r.config.Load().RelayDomains {
-		if name == own {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.config.Load().RelayDomains, name)
 }
 
 // Ready tells whether a message can be taken now: nil or a *Rejection that

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"tacet/queue"
@@ -15,7 +16,14 @@ func (r *Relay) Run(ctx context.Context) {
 	r.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	last := time.Now()
 	for ctx.Err() == nil {
+		if setBack(last, time.Now()) < -time.Hour {
+			// What was deferred by a clock that ran ahead would wait for that time to come.
+			_, _ = r.admin.RetryAll(ctx) // a store that fails raises its own trouble
+		}
+		last = time.Now()
+		r.looks.Store(math.MaxInt64) // what is deferred from here on may be missed by this look
 		ready, next := r.store.Due(time.Now())
 		for _, d := range ready {
 			r.wake(d, true)
@@ -36,6 +44,12 @@ func (r *Relay) Run(ctx context.Context) {
 	r.stopped = true
 	r.mu.Unlock()
 	r.workers.Wait()
+}
+
+// setBack is how far the wall clock was set between two readings of it: the
+// difference to what the monotonic clock says. It is negative if it was set back.
+func setBack(last, now time.Time) time.Duration {
+	return now.Round(0).Sub(last.Round(0)) - now.Sub(last)
 }
 
 // longestSleep bounds how long a jump of the clock can go unnoticed.

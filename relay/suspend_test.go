@@ -71,3 +71,42 @@ func TestSuspendedLaneEnds(t *testing.T) {
 		}
 	})
 }
+
+// The senders of all that waits at a suspended destination are warned in time,
+// not only that of the message by which it is probed.
+func TestSuspendedWarns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages = 30
+		w, _ := suspend(t, 0)
+		c := *w.config.Load()
+		c.Schedule.DelayWarning = 4 * time.Hour
+		w.Reload(c)
+		fail := w.hop.answer
+		w.hop.answer = func(c *queue.Claim) Result {
+			if c.Destination == "down.example" {
+				return fail(c)
+			}
+			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
+		}
+		for range messages {
+			if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(4*time.Hour - time.Second)
+		synctest.Wait()
+		if n := w.Stats.Reports.Load(); n != 0 {
+			t.Errorf("%d warnings before their time", n)
+		}
+		time.Sleep(time.Hour + longestSuspension + time.Minute) // some had an attempt just before, and wait for their next
+		synctest.Wait()
+		if n := w.Stats.Reports.Load(); n != messages {
+			t.Errorf("%d of %d senders were warned", n, messages)
+		}
+		time.Sleep(4 * time.Hour)
+		synctest.Wait()
+		if n := w.Stats.Reports.Load(); n != messages {
+			t.Errorf("%d warnings for %d messages", n, messages)
+		}
+	})
+}

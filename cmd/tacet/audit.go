@@ -83,7 +83,7 @@ func newRecorder(ctx context.Context, config *Config) (*recorder, error) {
 }
 
 // audit is the audit log of a config.
-func (c *Config) audit() *logging.Audit { return logging.NewAudit(c.Log.Dir) }
+func (c *Config) audit() *logging.Audit { return logging.NewAudit(c.Log.Dir).WithKey(c.logKeyDir()) }
 
 func (r *recorder) record(ctx context.Context, act logging.Action) error {
 	if r.daemon != nil {

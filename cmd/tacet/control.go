@@ -44,6 +44,7 @@ type control struct {
 	erase       func(context.Context, logging.Person) (logging.Traces, error)
 	incidents   *logging.Incidents
 	config      func(io.Writer) // that is in effect, as TOML
+	sendCanary  func(context.Context, url.Values) (id string, err error)
 	openContent func(context.Context, queue.ID) (io.ReadCloser, error)
 	log         *log.Logger // of the HTTP server
 }
@@ -138,7 +139,6 @@ func (c *control) list(w http.ResponseWriter, r *http.Request) {
 	if !c.record(w, r, logging.VerbQueueList, "", filter.scopes()...) {
 		return
 	}
-	patient(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
 	for e, err := range c.selections.listed(r.Context(), filter, c.queue) {
@@ -250,7 +250,7 @@ func (f listFilter) scopes() []logging.Scope {
 		scope logging.Scope
 	}{
 		{f.sender != "", logging.ScopeSender}, {f.domain != "", logging.ScopeDomain}, {f.nextHop != "", logging.ScopeNextHost},
-		{f.state != "", logging.ScopeEvent}, {f.older > 0, logging.ScopeTime},
+		{f.older > 0, logging.ScopeTime},
 	} {
 		if one.given {
 			by = append(by, one.scope)

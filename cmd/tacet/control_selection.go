@@ -21,13 +21,6 @@ func (c *control) handleSelections(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/shape", c.shape)
 }
 
-// patient lets an answer take its time. The limit on reading a request ends the
-// request's context, also where it was read long ago.
-func patient(w http.ResponseWriter) {
-	// Without it a long answer is cut off, which the client sees.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-}
-
 // picked is what a filter has selected.
 type picked struct {
 	Token    string `json:"token"`
@@ -55,7 +48,6 @@ func (c *control) selectMessages(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	patient(w)
 	who := peerOf(r.Context())
 	one, err := c.selections.add(r.Context(), who.uid, verb, filter)
 	if err != nil {
@@ -88,7 +80,6 @@ type stepper struct {
 }
 
 func newStepper(w http.ResponseWriter) *stepper {
-	patient(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	return &stepper{json.NewEncoder(w), http.NewResponseController(w), time.Now()}
 }

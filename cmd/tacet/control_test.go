@@ -93,7 +93,8 @@ func dialDesk(t *testing.T, d *desk, auditErr error) (*controlClient, *[]logging
 	}
 	var records []logging.Action
 	c := &control{
-		queue: d, actions: hands{d}, log: log.New(t.Output(), "", 0),
+		logRead: &logRead{config: DefaultConfig()},
+		queue:   d, actions: hands{d}, log: log.New(t.Output(), "", 0),
 		health:  func() health { return health{Faults: []string{"disk_full"}} },
 		reload:  func(context.Context) ([]string, error) { return []string{"listener"}, nil },
 		metrics: http.NotFoundHandler(),

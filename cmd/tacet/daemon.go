@@ -47,7 +47,6 @@ type daemon struct {
 
 	mu      sync.Mutex // one reload at a time
 	kick    atomic.Pointer[relay.Relay]
-	lines   atomic.Pointer[logging.Log] // the journal, for the store that is older
 	failed  chan error // gets one error when the relay cannot go on
 	endRun  context.CancelFunc
 	tasks   sync.WaitGroup // everything that runs until stop
@@ -115,11 +114,6 @@ func (d *daemon) openStore(ctx context.Context) error {
 		o.Wake = func() {
 			if r := d.kick.Load(); r != nil {
 				r.Kick()
-			}
-		}
-		o.Recorded = func() {
-			if log := d.lines.Load(); log != nil {
-				log.Secure()
 			}
 		}
 		o.Fatal = func() { d.fail(errors.New("the queue's disk does not take writes; what was accepted is on it")) }
@@ -200,22 +194,27 @@ func (d *daemon) openJournal(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.journal, d.admins = log, logging.NewAudit(d.config.Log.Dir)
-	d.lines.Store(log)
+	d.journal, d.admins = log, d.config.audit()
 	d.made(log.Close)
 	return nil
 }
 
 func openJournal(config *Config, ops *logging.Operations) (*logging.Log, error) {
-	log, err := logging.Open(logging.Options{
-		Dir: config.Log.Dir, KeyDir: config.logKeyDir(), LiveSealed: config.Log.Live == LiveSealed, Operations: ops,
-		Retention: config.Log.Retention, RetentionSubject: config.Log.RetentionSubject,
-		RetentionClient: config.Log.RetentionClient, RetentionUser: config.Log.RetentionUser,
-	})
+	options := config.logOptions()
+	options.Operations = ops
+	log, err := logging.Open(options)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log in %s: %w", config.Log.Dir, err)
 	}
 	return log, nil
+}
+
+// logOptions is the log of a config.
+func (c *Config) logOptions() logging.Options {
+	return logging.Options{
+		Dir: c.Log.Dir, KeyDir: c.logKeyDir(), LiveSealed: c.Log.Live == LiveSealed, Retention: c.Log.Retention,
+		RetentionSubject: c.Log.RetentionSubject, RetentionClient: c.Log.RetentionClient, RetentionUser: c.Log.RetentionUser,
+	}
 }
 
 // journal is the relay log in the words of the core.

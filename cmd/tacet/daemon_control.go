@@ -12,11 +12,16 @@ import (
 	"tacet/queue"
 )
 
-// openControl answers the command line on the control socket.
-func (d *daemon) openControl(context.Context) error {
-	c := &control{
-		queue: d.store, actions: d.relay,
-		health: d.health, metrics: d.metricsHandler(),
+// newControl is what the control socket answers with.
+func (d *daemon) newControl() (*control, error) {
+	copies, err := newBackups(d.config, d.store)
+	if err != nil {
+		return nil, err
+	}
+	return &control{
+		queue: d.store, actions: d.relay, backups: copies,
+		selections: &selections{survey: d.store.Survey, destination: d.routes.Destination, actions: d.relay},
+		health:     d.health, metrics: d.metricsHandler(),
 		reload:      func(context.Context) ([]string, error) { return d.reload() },
 		reloadUsers: d.reloadUsers,
 		audit:       d.audit,
@@ -24,8 +29,17 @@ func (d *daemon) openControl(context.Context) error {
 		erase:       d.journal.Erase,
 		incidents:   d.incidents,
 		config:      d.printConfig,
+		sendCanary:  d.sendCanary,
 		openContent: d.openContent,
 		log:         logging.Withheld(d.ops),
+	}, nil
+}
+
+// openControl answers the command line on the control socket.
+func (d *daemon) openControl(context.Context) error {
+	c, err := d.newControl()
+	if err != nil {
+		return err
 	}
 	l, err := listenControl(d.config.controlSocket())
 	if err != nil {
@@ -135,6 +149,15 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.relay.Kick()
 	d.ops.Log(logging.OpReloadDone)
 	return restart, nil
+}
+
+// reloadOnSignal is a reload that a signal asked for. The system does not
+// tell who sent it: on record is the user that both run as.
+func (d *daemon) reloadOnSignal() (restart []string, err error) {
+	if d.audit(personOf(ownUID()).action(logging.VerbReload)) != nil {
+		return nil, errNotRecorded
+	}
+	return d.reload()
 }
 
 func (d *daemon) reloadUsers() error {

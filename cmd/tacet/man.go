@@ -54,6 +54,7 @@ func exampleConfig() *Config {
 	c.Listeners = []Listener{newListener()}
 	c.Delivery.Routes = []RouteConfig{{Domain: "example.net"}}
 	c.Log.Dir = "/var/lib/tacet/log"
+	c.complete()
 	return c
 }
 

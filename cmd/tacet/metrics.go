@@ -74,6 +74,7 @@ func (d *daemon) meters() meters {
 		}
 		return 0
 	})
+	m.add(prometheus.GaugeValue, "incidents_open", "Incidents that record dialogues now.", nil, func() float64 { return float64(len(d.incidents.List())) })
 	m.add(prometheus.GaugeValue, "build_info", "The version that runs.", prometheus.Labels{
 		"version": buildVersion().Version, "go": runtime.Version(),
 	}, func() float64 { return 1 })

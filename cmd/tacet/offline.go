@@ -24,10 +24,14 @@ type offline struct {
 	log    *logging.Log
 	admins *logging.Audit
 	who    person
+	config *Config
+
+	destination func(queue.ForwardPath) queue.Destination
+	many        *selections // what was selected last
 }
 
 // openOffline opens the queue; an error is queue.ErrLocked if a daemon has it.
-func openOffline(ctx context.Context, config *Config) (*offline, error) {
+func openOffline(config *Config) (*offline, error) {
 	router, err := config.router()
 	if err != nil {
 		return nil, err
@@ -36,7 +40,7 @@ func openOffline(ctx context.Context, config *Config) (*offline, error) {
 	if err := becomeOwner(config.queueDir()); err != nil {
 		return nil, err
 	}
-	store, err := openStore(ctx, config, router.Destination, nil)
+	store, err := openStore(context.Background(), config, router.Destination, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +50,7 @@ func openOffline(ctx context.Context, config *Config) (*offline, error) {
 	}
 	// Without Run the core never asks for a transport.
 	core := relay.New(config.core(), store, store, router, nil, journal{log})
-	return &offline{Relay: core, store: store, log: log, admins: logging.NewAudit(config.Log.Dir), who: who}, nil
+	return &offline{Relay: core, store: store, log: log, admins: config.audit(), who: who, config: config, destination: router.Destination}, nil
 }
 
 // record puts on record what is about to be done.
@@ -99,16 +103,11 @@ func (o *offline) RetryAll(ctx context.Context) (int, error) {
 // List implements operator.
 func (o *offline) List(ctx context.Context, f listFilter) iter.Seq2[message, error] {
 	return func(yield func(message, error) bool) {
-		filter, err := f.filter()
-		if err != nil {
+		if err := o.record(logging.VerbQueueList, "", f.scopes()...); err != nil {
 			yield(message{}, err)
 			return
 		}
-		if err := o.record(logging.VerbQueueList, "", scopes(filter)...); err != nil {
-			yield(message{}, err)
-			return
-		}
-		for e, err := range o.store.List(ctx, filter) {
+		for e, err := range o.selections().listed(ctx, f, o.store) {
 			if err != nil {
 				yield(message{}, err)
 				return

@@ -193,6 +193,13 @@ func effects() map[string]effect {
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 
+		"keys.master": {func(c *Config, _ string) direction {
+			if c.ownKeyFile() {
+				return neutral
+			}
+			return narrows
+		}, "the key of the queue's keys is kept elsewhere"},
+
 		"queue.lifetime": {func(c *Config, _ string) direction {
 			switch standard := DefaultConfig().Queue.Lifetime; {
 			case c.Queue.Lifetime > standard:
@@ -207,6 +214,8 @@ func effects() map[string]effect {
 		"log.retention_subject": {shorter(func(c *Config) time.Duration { return c.Log.RetentionSubject }), "subjects are kept shorter"},
 		"log.retention_client":  {shorter(func(c *Config) time.Duration { return c.Log.RetentionClient }), "clients' addresses are kept shorter"},
 		"log.retention_user":    {shorter(func(c *Config) time.Duration { return c.Log.RetentionUser }), "users are kept shorter"},
+		"log.full_readers":      {isNot(narrows, "[]"), "only these may read the log with the daemon's help"},
+		"log.status_readers":    {isNot(narrows, "[]"), "these see the status of mail only"},
 		"log.live":              {is(narrows, "sealed"), "the running day's log is encrypted too"},
 
 		"metrics.address": {isNot(widens, ""), "every local program reads the counters, which name nobody"},

@@ -14,8 +14,7 @@ import (
 )
 
 func newQueueList(c *console) *cobra.Command {
-	var f listFilter
-	var older string
+	var f filterFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List queued messages, oldest first",
@@ -31,13 +30,7 @@ The filters narrow the list; a message passes if it passes all that are given.`,
   tacet queue list --json | jq -r '.recipients[].recipient' | sort | uniq -c`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if older != "" {
-				if f.older, err = parseDuration(older); err != nil {
-					return wrongUsage("--older wants a duration such as 30m, 4h or 2d, not %s", quote(older))
-				}
-			}
-			if _, err := f.filter(); err != nil {
+			if err := f.parse(); err != nil {
 				return err
 			}
 			op, err := c.operator(cmd.Context())
@@ -46,7 +39,7 @@ The filters narrow the list; a message passes if it passes all that are given.`,
 			}
 			defer op.Close()
 			t := queueTable{out: c.out, now: time.Now(), width: terminalWidth(c.out)}
-			for m, err := range op.List(cmd.Context(), f) {
+			for m, err := range op.List(cmd.Context(), f.listFilter) {
 				if err != nil {
 					return err
 				}
@@ -65,12 +58,7 @@ The filters narrow the list; a message passes if it passes all that are given.`,
 			return t.end()
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.sender, "sender", "", "reverse-path, upper and lower case alike; '<>' for the null one")
-	flags.StringVar(&f.domain, "recipient-domain", "", "domain of a recipient")
-	flags.StringVar(&f.state, "state", "", "of a recipient: waiting or held")
-	flags.StringVar(&older, "older", "", "in the queue for at least so long: 30m, 4h, 2d")
-	cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"waiting", "held"}, cobra.ShellCompDirectiveNoFileComp))
+	f.bind(cmd)
 	return cmd
 }
 

@@ -83,7 +83,7 @@ func (c *console) serve(ctx context.Context) error {
 		select {
 		case <-hangup:
 			notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, monotonic()))
-			if restart, err := d.reload(); err != nil {
+			if restart, err := d.reloadOnSignal(); err != nil {
 				c.report(fmt.Errorf("the reload changed nothing: %w", err))
 			} else if len(restart) > 0 {
 				c.note("changes of %s take effect at a restart", strings.Join(restart, ", "))

@@ -64,7 +64,7 @@ func german() language {
 		sealed:    "Alle Protokolle sind verschlüsselt gespeichert.",
 		incidents: "Temporär können zur anlassbezogenen Fehlersuche durch unsere Mitarbeiter deutlich detailliertere Protokolle angelegt werden. Sie sind an einen Anlass, eine verantwortliche Person, einen eng bestimmten Gegenstand und eine Frist von höchstens 72 Stunden gebunden, enthalten nie Zugangsdaten und werden nach Wegfall des Anlasses, spätestens mit Ablauf der Frist, gelöscht.",
 		mails:     "E-Mails bleiben in unserem System, bis sie zum nächsten Server weitergeleitet sind, und werden dann unlesbar gemacht. Bis dahin sind sie verschlüsselt gespeichert.",
-		queue:     "Was sich innerhalb von %s nicht weiterleiten lässt, wird gelöscht; der Absender wird benachrichtigt.",
+		queue:     "Was sich %s lang nicht weiterleiten lässt, wird gelöscht; der Absender wird benachrichtigt.",
 		hops:      "Adressen und Inhalte werden nur übermittelt, soweit es für den Mailtransport notwendig ist: an die für die Empfänger zuständigen Mailserver, und dort nur die eigenen Empfänger; an das DNS nur die Domains.",
 		smarthost: "Die Weiterleitung erfolgt über %s; im DNS werden nur Domains abgefragt.",
 		routes:    "Für einzelne Domains ist ein anderer Weg festgelegt: %s.",

@@ -198,6 +198,7 @@ func (p *peers) oneRot(t *testing.T, b *books, base *daemon, pristine, file stri
 	if err := d.greets(); err != nil {
 		t.Fatalf("%s: it does not start again: %v\n%s", file, err, d.trouble())
 	}
+	d.run("queue", "retry", "--all")
 	if again := d.drained(); again != damaged {
 		t.Errorf("%s: %d messages set aside, after a restart %d", file, damaged, again)
 	}

@@ -130,7 +130,7 @@ func (c *console) watch(ctx context.Context, p *playground, page *tryPage, dir s
 	defer cancel(nil)
 	timer := time.AfterFunc(tryTimeout, func() { cancel(late) })
 	defer timer.Stop()
-	show := c.logPrinter()
+	show := c.logPrinter(false)
 	delivered := false
 	// All lines from the start: the first ones may be there by now.
 	for line, err := range logging.Read(first, logging.ReadOptions{Dir: dir, Last: -1, Follow: true}) {

@@ -79,7 +79,7 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 			if rc.State.Settled() || busy[i] || !single && r.destination(rc.Path) != d {
 				continue
 			}
-			if rc.State != queue.Waiting || dueAt(en.env, rc) > now.UnixNano() {
+			if rc.State != queue.Waiting || r.dueAt(en.env, rc) > now.UnixNano() {
 				whole = false
 				continue
 			}

@@ -29,6 +29,10 @@ type Options struct {
 	// 64 MiB, or an eighth of a disk smaller than 512 MiB.
 	MinFree int64
 
+	// LongestWait is the longest wait that the schedule knows. What is to wait
+	// for longer was stamped by a wrong clock, and is due at once. 0: 8 days.
+	LongestWait time.Duration
+
 	// Epoch is how long the keys of delivered messages may live, about. 0: 5 minutes.
 	Epoch time.Duration
 
@@ -93,6 +97,8 @@ const (
 	defaultBudget  = 32 << 20
 	defaultMinFree = 64 << 20
 	defaultEpoch   = 5 * time.Minute
+
+	defaultLongestWait = 8 * 24 * time.Hour
 )
 
 func (o *Options) withDefaults() Options {
@@ -102,6 +108,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.MemoryBudget == 0 {
 		d.MemoryBudget = defaultBudget
+	}
+	if d.LongestWait == 0 {
+		d.LongestWait = defaultLongestWait
 	}
 	if d.Epoch == 0 {
 		d.Epoch = defaultEpoch

@@ -209,7 +209,7 @@ func appendTargets(ts []target, r *routing, e *queue.Envelope, skip func(recipie
 			}
 		}
 		if rc.State == queue.Waiting {
-			next := dueAt(e, rc)
+			next := r.dueAt(e, rc)
 			if ts[t].parked {
 				ts[t].parked, ts[t].next = false, next
 			}
@@ -220,10 +220,13 @@ func appendTargets(ts []target, r *routing, e *queue.Envelope, skip func(recipie
 }
 
 // dueAt is when a waiting recipient falls due. What is due at once is so
-// since its arrival, so that older messages go first.
-func dueAt(e *queue.Envelope, rc *queue.Recipient) int64 {
-	if rc.Next.IsZero() {
-		return min(nanos(e.Arrived), nanos(time.Now()))
+// since its arrival, so that older messages go first. A time that no schedule
+// gives was made by a clock that was wrong then or is wrong now; waiting for
+// it could take years.
+func (r *routing) dueAt(e *queue.Envelope, rc *queue.Recipient) int64 {
+	now := time.Now()
+	if rc.Next.IsZero() || rc.Next.Sub(now) > r.longest {
+		return min(nanos(e.Arrived), nanos(now))
 	}
 	return nanos(rc.Next)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -63,6 +64,7 @@ type Store struct {
 type routing struct {
 	destination func(queue.ForwardPath) queue.Destination
 	number      uint8
+	longest     time.Duration // no schedule waits for longer
 }
 
 // Open opens the queue in o.Dir, or makes it. It returns before everything
@@ -84,7 +86,7 @@ func Open(o Options) (s *Store, err error) {
 	s.index.init()
 	s.recent.init(s.opts.MemoryBudget)
 	s.keep.init()
-	s.routing.Store(&routing{destination: o.Destination})
+	s.routing.Store(&routing{destination: o.Destination, longest: s.opts.LongestWait})
 
 	inner := s.opts.FS
 	s.fs = vfs.OnDiskFull(inner, s.space.full)
@@ -298,7 +300,7 @@ func (c *committer) close() {
 // changed. What is under delivery moves once its attempt is over.
 func (s *Store) Reroute(ctx context.Context, destination func(queue.ForwardPath) queue.Destination) error {
 	s.mu.Lock()
-	s.routing.Store(&routing{destination: destination, number: s.routing.Load().number + 1})
+	s.routing.Store(&routing{destination: destination, number: s.routing.Load().number + 1, longest: s.opts.LongestWait})
 	s.rerouted = true
 	s.mu.Unlock()
 	defer s.opts.Wake()

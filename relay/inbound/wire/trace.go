@@ -76,11 +76,14 @@ func (c *Conn) heard(line []byte) {
 	switch word {
 	case "MAIL":
 		if !c.open {
-			m, _ := parseMail(args)
-			t.Begin("", "", c.client, string(m.From))
+			from := "?" // nobody's address: what cannot be read is nobody's business
+			if m, reply := parseMail(args); reply == "" {
+				from = string(m.From)
+			}
+			t.Begin("", "", c.client, from)
 		}
 	case "RCPT":
-		about := "?" // nobody's address: what cannot be read is nobody's business
+		about := "?"
 		if r, reply := parseRcpt(args, c.mail.UTF8); reply == "" {
 			about = string(r.To)
 		}
