@@ -6,6 +6,11 @@
 // takes free text, an error's text, or a key. What cannot be held by its field
 // is escaped, cut or dropped, and counted.
 //
+// The one exception has a deadline: while an incident is open ([Incidents]),
+// the SMTP dialogue of what matches its scope goes to a file of its own, under
+// a key that is in this process's memory alone. It ends, and nothing is left
+// of it, at its close, at its deadline, or with the process.
+//
 // The relay log is one JSON object a line in relay-YYYY-MM-DD.jsonl (UTC). The
 // table in schema.go says which keys there are, in which order, how long, in
 // which events and why; the encoder is tested against it, and the

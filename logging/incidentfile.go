@@ -98,7 +98,9 @@ func (in *incident) write(e *Exchange) {
 	in.about.Lines++
 }
 
-// destroy ends the incident: first the key, then the file.
+// destroy ends the incident: first the key, then the file. What the cipher has
+// made of the key is left to the garbage collector: it never leaves the memory
+// of this process either.
 func (in *incident) destroy() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -60,7 +60,6 @@ type reader struct {
 
 	live   *openPart // that is followed
 	offset int64     // of the first octet of it not yet given as part of a line
-	buffer []byte
 }
 
 func (r *reader) close() {

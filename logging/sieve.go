@@ -182,11 +182,11 @@ func (s *sieve) passes(raw, lower []byte) bool {
 // so that the key stands in one place only.
 func idOf(raw []byte) string {
 	const key = `"id":"`
-	i := bytes.Index(raw, []byte(key))
-	if i < 0 {
+	_, rest, ok := bytes.Cut(raw, []byte(key))
+	if !ok {
 		return ""
 	}
-	id, _, _ := bytes.Cut(raw[i+len(key):], []byte{'"'})
+	id, _, _ := bytes.Cut(rest, []byte{'"'})
 	return string(id)
 }
 

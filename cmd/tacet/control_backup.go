@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"time"
 
 	"filippo.io/age"
 
@@ -25,7 +25,7 @@ import (
 type backups struct {
 	dir   string // where a copy stands: on the queue's file system, so that tables are linked
 	store *pebblestore.Store
-	busy  sync.Mutex
+	turn  chan struct{} // holds one: a backup at a time
 }
 
 func (c *Config) stagingDir() string { return filepath.Join(c.DataDir, "backup-staging") }
@@ -35,7 +35,7 @@ func newBackups(config *Config, store *pebblestore.Store) (*backups, error) {
 	if err := os.RemoveAll(config.stagingDir()); err != nil {
 		return nil, fmt.Errorf("removing an unfinished backup: %w", err)
 	}
-	return &backups{dir: config.stagingDir(), store: store}, nil
+	return &backups{dir: config.stagingDir(), store: store, turn: make(chan struct{}, 1)}, nil
 }
 
 // staged is a copy of the queue, ready to be taken.
@@ -46,6 +46,9 @@ type staged struct {
 }
 
 const keysName = "keys.age"
+
+// backupWait is how long a backup waits for the one before it.
+const backupWait = 10 * time.Second
 
 // stage makes a copy, with the keys of what is queued if there is someone to seal them to.
 func (b *backups) stage(ctx context.Context, to age.Recipient) (s staged, err error) {
@@ -103,11 +106,18 @@ func (c *control) backup(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	if !c.backups.busy.TryLock() {
+	// One that was given up a moment ago may still be removing its copy.
+	waited := time.NewTimer(backupWait)
+	defer waited.Stop()
+	select {
+	case c.backups.turn <- struct{}{}:
+	case <-waited.C:
 		fail(w, http.StatusConflict, errors.New("another backup is being made: wait for it"))
 		return
+	case <-r.Context().Done():
+		return
 	}
-	defer c.backups.busy.Unlock()
+	defer func() { <-c.backups.turn }()
 	act := peerOf(r.Context()).action(logging.VerbBackupCreate, logging.ScopeAll)
 	act.Matched = c.queue.Stats().Messages
 	if err := c.audit(act); err != nil {

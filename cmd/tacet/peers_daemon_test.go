@@ -113,9 +113,10 @@ func (d *daemon) start() {
 	defer notify.Close()
 	cmd := d.command("serve")
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+socket), d.env...)
-	d.proc = start(d.t, cmd)
+	proc := start(d.t, cmd)
+	d.proc = proc
 	go func() { // a daemon that ends will not get ready
-		<-d.proc.exited
+		<-proc.exited
 		notify.SetReadDeadline(time.Now())
 	}()
 	notify.SetReadDeadline(time.Now().Add(patience))

@@ -118,16 +118,17 @@ func (c *console) actOnMany(ctx context.Context, m *manyFlags, verb logging.Verb
 
 // sentence is what became of the messages, for people.
 func (a acted) sentence(done string) string {
-	b := plural(a.Changed, "message") + " " + done
+	var b strings.Builder
+	b.WriteString(plural(a.Changed, "message") + " " + done)
 	for _, other := range []struct {
 		n    int
 		what string
 	}{{a.Gone, "settled meanwhile"}, {a.Busy, "under delivery"}, {a.Failed, "failed"}} {
 		if other.n > 0 {
-			b += fmt.Sprintf(", %d %s", other.n, other.what)
+			fmt.Fprintf(&b, ", %d %s", other.n, other.what)
 		}
 	}
-	return b
+	return b.String()
 }
 
 // confirm asks the person at the terminal. Without one it is a no.

@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tacet": main})
+	testscript.Main(m, map[string]func(){"tacet": main, "crash": crashContained})
 }
 
 // The scripts run the real program. Beside the commands of testscript they have:

@@ -47,8 +47,7 @@ func (p *peers) fullExt4(t *testing.T) {
 	filler := d.path("data/filler")
 	fill(t, filler) // what was kept in reserve too
 	before := len(b.next.mail.all())
-	b.next.answer(b.verdict)
-	d.run("queue", "retry", "--all")
+	b.next.answer(b.verdict) // an operator's retry would want room for its audit record
 	b.next.mail.until(t, "deliveries from a full disk", func(all []message) bool { return len(all) > before+20 })
 	acked := len(b.changed.all())
 	if err := os.Remove(filler); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/quotedprintable"
 	"os"
 	"path/filepath"
@@ -218,9 +219,7 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 
 	needles := canaryNeedles()
 	needles["control"] = forms(controlPattern)
-	for name, forms := range keys {
-		needles[name] = forms
-	}
+	maps.Copy(needles, keys)
 	slots, epochs := 0, 0
 	for name := range keys {
 		if strings.HasPrefix(name, "slot") {

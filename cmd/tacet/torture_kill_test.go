@@ -50,7 +50,7 @@ func (p *peers) ambiguous(t *testing.T) {
 	d.up()
 	trials := dose(t, "TACET_AMBIGUOUS", 10)
 	var armed atomic.Bool
-	var asked int
+	var asked atomic.Int64
 	before := 0 // trials in which it is killed before the 250 is sent
 	killed := make(chan struct{}, 1)
 	next.answer(func(verb, _ string) string {
@@ -58,7 +58,7 @@ func (p *peers) ambiguous(t *testing.T) {
 			return ""
 		}
 		// The sink asks before it takes the message and again before it answers.
-		if asked++; asked%2 == 0 && armed.CompareAndSwap(true, false) {
+		if asked.Add(1)%2 == 0 && armed.CompareAndSwap(true, false) {
 			kill := func() {
 				syscall.Kill(-d.proc.cmd.Process.Pid, syscall.SIGKILL)
 				killed <- struct{}{}
@@ -89,7 +89,7 @@ func (p *peers) ambiguous(t *testing.T) {
 			t.Fatalf("trial %d: message not delivered", n)
 		}
 		<-d.proc.exited
-		asked = 0
+		asked.Store(0)
 		d.launch()
 		d.up()
 		if damaged := d.drained(); damaged > 0 {

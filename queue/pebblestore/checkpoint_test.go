@@ -289,3 +289,53 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("%d held, %d waiting, %d for one domain", count[true], count[false], places["domain7.example"])
 	}
 }
+
+// BenchmarkSurvey goes over a backlog in the ways that operators do.
+func BenchmarkSurvey(b *testing.B) {
+	const n = 100_000
+	dir := b.TempDir()
+	s := mustOpen(b, Options{Dir: dir + "/queue", KeyDir: dir + "/keys", Destination: queuetest.Destination})
+	fill(b, s, n, 200)
+	if err := s.rotate(); err != nil {
+		b.Fatal(err)
+	}
+	perMessage := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/msg")
+	}
+	b.Run("survey", func(b *testing.B) {
+		for b.Loop() {
+			for _, err := range s.Survey(b.Context(), queue.Filter{}) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		perMessage(b)
+	})
+	b.Run("waits", func(b *testing.B) {
+		for b.Loop() {
+			for _, err := range s.Waits(b.Context()) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		perMessage(b)
+	})
+	b.Run("checkpoint", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			if _, err := s.Checkpoint(b.Context(), fmt.Sprintf("%s/copy%d", dir, i)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perMessage(b)
+	})
+	b.Run("keys", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := s.WriteKeys(b.Context(), io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perMessage(b)
+	})
+}

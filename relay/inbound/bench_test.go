@@ -78,7 +78,7 @@ func one(b *testing.B, conn net.Conn, buf []byte) {
 // BenchmarkSession is a connection with one message of 5 KB. Allocations
 // include the client's, a few.
 func BenchmarkSession(b *testing.B) {
-	s := inbound.New(inbound.Config{Hostname: "relay.example", Relay: sink{make([]byte, 64<<10)}})
+	s := inbound.New(inbound.Config{Hostname: "relay.example", Relay: sink{make([]byte, 64<<10)}, Tracer: new(scribe)})
 	defer s.Shutdown(context.Background())
 	b.Run("pipe", func(b *testing.B) {
 		ln := newPipes()
@@ -112,7 +112,7 @@ func BenchmarkSession(b *testing.B) {
 
 // BenchmarkReuse is one more message of 5 KB on a connection that is open.
 func BenchmarkReuse(b *testing.B) {
-	s := inbound.New(inbound.Config{Hostname: "relay.example", Relay: sink{make([]byte, 64<<10)}})
+	s := inbound.New(inbound.Config{Hostname: "relay.example", Relay: sink{make([]byte, 64<<10)}, Tracer: new(scribe)})
 	defer s.Shutdown(context.Background())
 	ln := newPipes()
 	go s.Serve(ln, inbound.Listener{TLS: inbound.NoTLS})

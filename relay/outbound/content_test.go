@@ -153,7 +153,7 @@ func BenchmarkDeliver(b *testing.B) {
 			if name == "tcp" {
 				dial = h.dialTCP
 			}
-			c := New(Config{MaxMessages: 1 << 30, Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) { return dial(ctx, a) }}, hops(1))
+			c := New(Config{Tracer: new(scribe), MaxMessages: 1 << 30, Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) { return dial(ctx, a) }}, hops(1))
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			m := claim(content, "a@example.com")

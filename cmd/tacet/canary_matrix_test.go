@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"tacet/logging"
+)
+
+// canaryRule says where one input may be seen, and must be.
+type canaryRule struct {
+	input string   // or several, as a pattern
+	field string   // of the relay log, in every event that the schema has it in; "": none
+	may   []string // sinks, as patterns
+	must  []string // sinks, without patterns
+}
+
+// The sinks are named
+//
+//	log:EVENT:KEY       a field of a line of the relay log, by its place in the schema
+//	log:raw             a line of it, otherwise
+//	data:FOLDER         files in data_dir, by the folder's name; log is not among them
+//	audit operations stdout
+//	control:PATH metrics cli:VERB proc:FILE
+//	dns                 what resolvers are asked
+//	hop:NAME            what a next hop is sent
+//	replies             what clients are answered
+
+// canaryRules is the oracle: with the schema of the relay log, all that may be
+// seen of the inputs. Whatever is not here must not be seen anywhere.
+func canaryRules() []canaryRule {
+	list := []string{"control:*", "cli:queue*"} // what an operator sees of the queue
+	reader := "cli:log*"
+	content := []string{"hop:a", "hop:b", "hop:d"} // of a message, where it is delivered or offered
+	header := append([]string{"hop:reports"}, content...)
+	return []canaryRule{
+		// Who and from where.
+		{"user", "user", append(list, reader, "cli:user"), []string{"log:accepted:user", "log:delivered:user", "log:deferred:user", "log:failed:user", "log:held:user", "log:released:user", "log:deleted:user", "cli:user", "control:list"}},
+		{"known.user", "user", []string{reader, "cli:user"}, []string{"log:auth_failed:user"}},
+		{"client", "client", []string{reader}, []string{"log:accepted:client", "log:delivered:client", "log:auth_failed:client", "log:tls_failed:client"}},
+
+		// The envelope.
+		{"mail.local", "sender", append(list, reader, "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "log:delivered:sender", "log:deferred:sender", "log:failed:sender", "log:rejected:sender", "log:held:sender", "log:released:sender", "log:deleted:sender", "control:show", "cli:queue-list", "cli:log-tail", "hop:a"}},
+		{"mail.domain", "sender", append(list, reader, "dns", "cli:check", "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "hop:a"}},
+		{"mail.domain", "recipient", nil, []string{"log:delivered:recipient"}}, // of the report
+		{"mail.local", "recipient", nil, []string{"log:delivered:recipient"}},
+		{"envid", "", []string{"hop:a", "hop:b", "hop:c", "hop:reports"}, []string{"hop:a", "hop:reports"}}, // RFC 3461 §4.4
+		{"rcpt.a.*", "recipient", append(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
+		{"rcpt.b.*", "recipient", append(list, reader, "hop:b", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:held:recipient", "log:released:recipient", "log:deleted:recipient", "hop:b", "control:list"}},
+		{"rcpt.c.*", "recipient", append(list, reader, "hop:c", "hop:reports"), []string{"log:accepted:recipient", "log:failed:recipient", "hop:c", "hop:reports"}},
+		{"rcpt.d.*", "recipient", append(list, reader, "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient"}},
+		{"rcpt.a.domain", "", []string{"cli:check"}, []string{"dns"}},
+		{"rcpt.[bc].domain", "", []string{"cli:check"}, nil},
+		{"rcpt.d.domain", "", []string{"dns"}, []string{"dns"}},
+		{"orcpt.a", "", nil, []string{"hop:a"}},
+		{"orcpt.b", "", []string{"hop:reports"}, []string{"hop:b"}},
+		{"orcpt.d", "", []string{"hop:reports"}, nil},
+		{"orcpt.c", "", []string{"hop:c", "hop:reports"}, []string{"hop:reports"}},
+
+		// The message.
+		{"header.subject", "subject", append(header, reader), []string{"log:accepted:subject", "log:delivered:subject", "log:deferred:subject", "log:failed:subject", "log:held:subject", "log:released:subject", "log:deleted:subject", "hop:a", "hop:reports"}},
+		{"header.*", "headers", header, []string{"log:content_rejected:headers", "hop:a"}},
+		{"body", "", content, []string{"hop:a"}},
+		{"attachment.*", "", content, []string{"hop:a"}},
+
+		// What next hops and the DNS say.
+		{"reply.queued", "status.remote_id", append(list, reader), []string{"log:delivered:status.remote_id"}},
+		{"reply.b.rcpt", "", append(list, "hop:reports"), []string{"control:show", "cli:queue-show"}},
+		{"reply.c.rcpt", "", append(list, "hop:reports"), []string{"hop:reports"}},
+		{"dns.mx", "", []string{"dns"}, []string{"dns"}}, // its address is asked for
+		{"smarthost.*", "", nil, []string{"hop:b"}},
+		{"smarthost.user", "", []string{"cli:check"}, nil},
+
+		// Mail for our own domains: no user, no client.
+		{"mx.mail.local", "sender", append(list, reader, "hop:a"), []string{"log:accepted:sender", "log:delivered:sender", "log:rejected:sender", "hop:a"}},
+		{"mx.rcpt.local", "recipient", append(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
+		{"mx.denied.*", "recipient", []string{reader}, []string{"log:rejected:recipient"}},
+
+		// At the own next hop: what the relay says of itself in any session.
+		{"sni.*", "", nil, nil}, {"helo.*", "", nil, nil}, {"password", "", nil, nil},
+		{"known.password", "", nil, nil}, {"unknown.*", "", nil, nil}, {"cancelled.*", "", nil, nil},
+		{"malformed.*", "", nil, nil}, {"mail.parameter", "", nil, nil}, {"rcpt.parameter", "", nil, nil},
+		{"command", "", nil, nil}, {"bcc", "", nil, nil}, {"banner.*", "", nil, nil}, {"ehlo.*", "", nil, nil},
+		{"reply.*", "", nil, nil}, {"certificate.*", "", nil, nil}, {"dns.*", "", nil, nil},
+		{"mx.client", "", nil, nil}, {"mx.helo", "", nil, nil}, {"panic", "", nil, nil}, {"query", "", nil, nil},
+	}
+}
+
+// canaryMay tells whether one of the rules lets an input be seen in a sink.
+func canaryMay(rules []canaryRule, input, sink string) bool {
+	fields := logging.Schema()
+	for _, r := range canaryRulesOf(rules, input) {
+		for _, may := range slices.Concat(r.may, r.must) {
+			if ok, _ := path.Match(may, sink); ok {
+				return true
+			}
+		}
+		event, key, _ := strings.Cut(strings.TrimPrefix(sink, "log:"), ":")
+		if strings.HasPrefix(sink, "log:") && r.field != "" && key == r.field {
+			return slices.ContainsFunc(fields, func(f logging.Field) bool { return f.Key == key && canaryFieldIn(f, event) })
+		}
+	}
+	return false
+}
+
+func canaryRulesOf(rules []canaryRule, input string) (of []canaryRule) {
+	for _, r := range rules {
+		if ok, _ := path.Match(r.input, input); ok {
+			of = append(of, r)
+		}
+	}
+	return of
+}
+
+func canaryFieldIn(f logging.Field, event string) bool {
+	for e := logging.Event(1); e.String() != ""; e++ {
+		if e.String() == event {
+			return f.Allowed(e)
+		}
+	}
+	return false
+}
+
+// sightings are where each input was seen: input, sink, form.
+type sightings map[string]map[string]string
+
+func (s sightings) note(input, sink, form string) {
+	if s[input] == nil {
+		s[input] = map[string]string{}
+	}
+	s[input][sink] = form
+}
+
+// look notes what data shows of the canaries.
+func (s sightings) look(c *canarySet, sink string, data []byte) {
+	for input, form := range c.search(data) {
+		s.note(input, sink, form)
+	}
+}
+
+// lookLog notes what the lines of a relay log show, by event and field. What
+// a line shows beside its fields counts as raw.
+func (s sightings) lookLog(t *testing.T, c *canarySet, lines []byte) {
+	t.Helper()
+	for line := range bytes.Lines(lines) {
+		var record map[string]any
+		if err := json.Unmarshal(line, &record); err != nil {
+			t.Errorf("a line of the log is no JSON: %v", err)
+			s.look(c, "log:raw", line)
+			continue
+		}
+		event := fmt.Sprint(record["status"].(map[string]any)["event"])
+		inFields := map[string]bool{}
+		eachLogField("", record, func(key string, value []byte) {
+			for input, form := range c.search(value) {
+				inFields[input] = true
+				s.note(input, "log:"+event+":"+key, form)
+			}
+		})
+		for input, form := range c.search(line) {
+			if !inFields[input] {
+				s.note(input, "log:raw", form)
+			}
+		}
+	}
+}
+
+// eachLogField calls f with the values of a record by their keys in the schema.
+// The array of header fields is one value.
+func eachLogField(key string, value any, f func(key string, value []byte)) {
+	object, ok := value.(map[string]any)
+	if !ok {
+		text, isText := value.(string)
+		if !isText {
+			whole, _ := json.Marshal(value)
+			text = string(whole)
+		}
+		f(key, []byte(text))
+		return
+	}
+	for name, inner := range object {
+		f(name, []byte(name)) // a key that the schema does not have is no field
+		eachLogField(strings.TrimPrefix(key+"."+name, "."), inner, f)
+	}
+}
+
+// compare holds the sightings to the rules, both ways. without tells of the
+// sinks that a test has not looked into, or whose events it cannot bring about.
+func (s sightings) compare(c *canarySet, rules []canaryRule, without func(sink string) bool) (leaks, missing []string) {
+	for input, sinks := range s {
+		for sink, form := range sinks {
+			if !canaryMay(rules, input, sink) {
+				leaks = append(leaks, fmt.Sprintf("%s in %s (%s)", input, sink, form))
+			}
+		}
+	}
+	for _, input := range c.inputs() {
+		of := canaryRulesOf(rules, input)
+		if len(of) == 0 {
+			missing = append(missing, input+" has no rule")
+		}
+		for _, r := range of {
+			if r.input != input && input == "header.subject" {
+				continue // it has a rule of its own
+			}
+			for _, sink := range r.must {
+				if _, seen := s[input][sink]; !seen && !without(sink) {
+					missing = append(missing, fmt.Sprintf("%s in %s", input, sink))
+				}
+			}
+		}
+	}
+	slices.Sort(leaks)
+	slices.Sort(missing)
+	return leaks, missing
+}

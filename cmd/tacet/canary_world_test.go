@@ -1,0 +1,395 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tacet/relay/auth"
+)
+
+// canaryWorld is all that surrounds a relay: clients, next hops and a
+// resolver, each input of theirs a canary.
+type canaryWorld struct {
+	*canarySet
+	t       *testing.T
+	dir     string
+	config  string // its path
+	hops    map[string]*canaryHop
+	dns     *canaryDNS
+	ports   map[string]string // listeners by name
+	replies bytes.Buffer      // all that clients were answered
+	extra   lockedBuffer      // likewise
+}
+
+const canaryPatience = 30 * time.Second
+
+// newCanaryWorld makes it. mxPort is the port of next hops that the DNS names.
+func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "canary-") // short, for the socket's sake
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w := &canaryWorld{canarySet: newCanarySet(), t: t, dir: dir, config: filepath.Join(dir, "tacet.toml"), hops: map[string]*canaryHop{}, dns: new(canaryDNS), ports: map[string]string{}}
+	w.add("client", "127.64.23.45")
+	w.add("mx.client", "127.65.34.56")
+	for _, name := range []string{"a", "b", "c", "reports"} {
+		w.hop(name)
+	}
+	w.hops["a"].start(t, mxAddress)
+	host, _, _ := net.SplitHostPort(w.hops["a"].address)
+	for _, name := range []string{"b", "c", "reports"} {
+		w.hops[name].start(t, "127.0.0.1:0")
+	}
+	mx, domain := w.new("dns.mx")+".example.", w.new("rcpt.a.domain", "%s.example")+".example."
+	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"),
+		domain+" 60 IN MX 10 "+mx,
+		domain+" 60 IN TXT "+w.new("dns.text"),
+		mx+" 60 IN A "+host)
+	w.configure()
+	return w
+}
+
+// hop makes a next hop that talks canaries.
+func (w *canaryWorld) hop(name string) {
+	id := func(part string) string { return w.new("reply." + name + "." + part) }
+	h := &canaryHop{name: name, say: map[string]string{
+		"":         w.new("banner."+name) + ".example ESMTP " + w.of("banner."+name),
+		"EHLO":     w.new("ehlo."+name) + ".example hello",
+		"MAIL":     "250 2.1.0 " + id("mail"),
+		"RCPT":     "250 2.1.5 " + id("rcpt"),
+		"DATA":     "354 " + id("data"),
+		".":        "250 2.0.0 Ok: " + id("end"),
+		"QUIT":     "221 2.0.0 " + id("quit"),
+		"RSET":     "250 2.0.0 " + id("rset"),
+		"STARTTLS": "",
+	}, offer: []string{"PIPELINING", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "X" + w.new("ehlo."+name+".keyword")}}
+	switch name {
+	case "a":
+		h.say["."] = "250 2.0.0 Ok: queued as 4F" + w.new("reply.queued")
+		common := w.new("certificate.name")
+		h.tls = &tls.Config{Certificates: []tls.Certificate{canaryCertificate(w.t, common+".example", common)}}
+	case "b":
+		common := w.new("certificate.b")
+		h.tls = &tls.Config{Certificates: []tls.Certificate{canaryCertificate(w.t, common+".example", common)}}
+		h.offer = append(h.offer, "AUTH PLAIN")
+		h.say["AUTH"] = "235 2.7.0 " + id("auth")
+		h.say["RCPT"] = "451 4.7.1 " + id("rcpt")
+		h.say["DATA"] = "503 5.5.1 " + id("data")
+	case "c":
+		h.say["RCPT"] = "550 5.1.1 " + id("rcpt")
+		h.say["DATA"] = "503 5.5.1 " + id("data")
+	}
+	w.hops[name] = h
+}
+
+func (w *canaryWorld) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *canaryWorld) file(name, content string) string {
+	w.t.Helper()
+	if err := os.WriteFile(w.path(name), []byte(content), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.path(name)
+}
+
+// configure writes config, users and what they name.
+func (w *canaryWorld) configure() {
+	for _, name := range []string{"starttls", "implicit", "mx"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer l.Close()
+		w.ports[name] = l.Addr().String()
+	}
+	cheap := auth.Params{Memory: 64, Time: 1, Threads: 1}
+	user, known := w.new("user", "%s@example.org"), w.new("known.user", "%s@example.org")
+	users := w.file("users", fmt.Sprintf("%s@example.org:%s\n%s@example.org:%s\n", user, auth.NewHash([]byte(w.new("password")), cheap),
+		known, auth.NewHash([]byte("another"), cheap)))
+	secret := w.file("secret", w.new("smarthost.password")+"\n")
+	hop := func(name string) string {
+		_, port, _ := net.SplitHostPort(w.hops[name].address)
+		return "[127.0.0.1]:" + port
+	}
+	w.file("tacet.toml", fmt.Sprintf(`hostname = "relay.example.org"
+data_dir = %q
+postmaster = "postmaster@relay.example.org"
+
+[[listener]]
+address = %q
+tls = "starttls"
+
+[[listener]]
+address = %q
+tls = "implicit"
+
+[[listener]]
+address = %q
+kind = "mx"
+tls = "starttls"
+
+[auth]
+users_file = %q
+
+[relay]
+domains = ["own.example"]
+
+[delivery]
+deny_special_addresses = false
+
+[[delivery.route]]
+domain = "%s.example"
+next_hop = %q
+auth_user = %q
+auth_password_file = %q
+
+[[delivery.route]]
+domain = "%s.example"
+next_hop = %q
+
+[[delivery.route]]
+domain = "%s.example"
+next_hop = %q
+
+[[delivery.route]]
+domain = "own.example"
+next_hop = "%s.example"
+
+[dns]
+resolvers = [%q]
+
+[log]
+dir = %q
+`, w.path("data"), w.ports["starttls"], w.ports["implicit"], w.ports["mx"], users,
+		w.new("rcpt.b.domain", "%s.example"), hop("b"), w.new("smarthost.user"), secret,
+		w.new("rcpt.c.domain", "%s.example"), hop("c"),
+		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.path("log")))
+}
+
+// message is the content that is submitted.
+func (w *canaryWorld) message() string {
+	h := func(name string) string { return w.new("header." + name) }
+	return strings.Join([]string{
+		"Received: from " + h("received") + ".example by x.example; Mon, 23 Nov 2026 12:00:00 +0000",
+		"From: " + h("from") + " <" + h("from") + "@example.org>",
+		"To: " + h("to") + "@example.net",
+		"Cc: " + h("cc") + "@example.net",
+		"Bcc: " + w.new("bcc") + "@example.net",
+		"Subject: =?utf-8?B?" + base64.StdEncoding.EncodeToString([]byte("Angebot "+h("subject"))) + "?=",
+		"Message-ID: <" + h("message-id") + "@example.org>",
+		"In-Reply-To: <" + h("in-reply-to") + "@example.org>",
+		"X-Mailer: " + h("x-mailer"), "X-Originating-IP: " + h("x-originating"),
+		"List-Unsubscribe: <https://example.org/" + h("list") + ">",
+		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="limit"`, "",
+		"--limit", "Content-Type: text/plain", "", w.new("body"),
+		"--limit", `Content-Type: application/pdf; name="` + w.new("attachment.name") + `.pdf"`, "", w.new("attachment.octets"),
+		"--limit--", "",
+	}, "\r\n")
+}
+
+// client is one session with the relay.
+type canaryClient struct {
+	w    *canaryWorld
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// dial connects from an address.
+func (w *canaryWorld) dial(port, from string) *canaryClient {
+	w.t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: canaryPatience}
+	conn, err := dialer.Dial("tcp", w.ports[port])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(canaryPatience))
+	c := &canaryClient{w: w, conn: conn, in: bufio.NewReader(conn)}
+	return c
+}
+
+// read reads one reply.
+func (c *canaryClient) read() string {
+	var last string
+	for {
+		line, err := c.in.ReadString('\n')
+		c.w.replies.WriteString(line)
+		if err != nil {
+			return last
+		}
+		if last = strings.TrimSpace(line); len(last) < 4 || last[3] != '-' {
+			return last
+		}
+	}
+}
+
+// say sends lines one by one; the last one must be answered with a code.
+func (c *canaryClient) say(code string, lines ...string) {
+	c.w.t.Helper()
+	var reply string
+	for _, line := range lines {
+		io.WriteString(c.conn, line+"\r\n")
+		reply = c.read()
+	}
+	if !strings.HasPrefix(reply, code) {
+		c.w.t.Fatalf("%.20q was answered with %q, want %s", lines[len(lines)-1], reply, code)
+	}
+}
+
+// secure begins TLS with a server name and a certificate that are canaries.
+func (c *canaryClient) secure(starttls bool) {
+	c.w.t.Helper()
+	if starttls {
+		c.say("220", "STARTTLS")
+	}
+	common := c.w.new("sni.certificate")
+	own := canaryCertificate(c.w.t, common+".example", common)
+	under := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, ServerName: c.w.new("sni.name") + ".example", GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }})
+	if err := under.HandshakeContext(context.Background()); err != nil {
+		c.w.t.Fatal(err)
+	}
+	c.conn, c.in = under, bufio.NewReader(under)
+}
+
+func saslPayload(parts ...string) string {
+	return base64.StdEncoding.EncodeToString([]byte(strings.Join(parts, "\x00")))
+}
+
+// submission opens a session that has logged in.
+func (w *canaryWorld) submission(port string) *canaryClient {
+	c := w.dial(port, w.of("client"))
+	if port == "implicit" {
+		c.secure(false)
+		c.read()
+	} else {
+		c.read()
+		c.say("250", "EHLO "+w.new("helo.clear")+".example")
+		c.secure(true)
+	}
+	c.say("250", "EHLO "+w.new("helo.secure")+".example")
+	if port == "implicit" {
+		c.say("235", "AUTH LOGIN", saslPayload(w.of("user")+"@example.org"), saslPayload(w.of("password")))
+	} else {
+		c.say("235", "AUTH PLAIN "+saslPayload("", w.of("user")+"@example.org", w.of("password")))
+	}
+	return c
+}
+
+func (w *canaryWorld) sender() string {
+	domain := w.of("mail.domain") + ".example"
+	return w.new("mail.local", "%s@"+domain, "<%s@"+domain+">") + "@" + domain
+}
+
+// submit submits the message to all kinds of recipients.
+func (w *canaryWorld) submit(port string, recipients ...string) {
+	w.t.Helper()
+	c := w.submission(port)
+	defer c.conn.Close()
+	from := w.sender()
+	c.say("5", "MAIL FROM:<"+from+"> "+strings.ToUpper(w.new("mail.parameter"))+"="+w.of("mail.parameter"))
+	c.say("250", "MAIL FROM:<"+from+"> ENVID="+w.new("envid"))
+	c.say("5", "RCPT TO:<x@example.org> "+w.new("rcpt.parameter"))
+	for _, name := range recipients {
+		c.say("250", "RCPT TO:<"+w.address(name)+"> ORCPT=rfc822;"+w.new("orcpt."+name)+"@example.com")
+	}
+	c.say("5", strings.ToUpper(w.new("command"))+" "+w.of("command"))
+	c.say("354", "DATA")
+	c.say("250", w.message()+"\r\n.")
+	c.say("221", "QUIT")
+}
+
+// address is a recipient's: of a on the DNS's way, of b behind a smarthost, of
+// c refused, of d without a DNS.
+func (w *canaryWorld) address(name string) string {
+	domain := w.new("rcpt."+name+".domain", "%s.example") + ".example"
+	if name == "d" {
+		domain = w.new("rcpt.d.domain", "%s.servfail.example") + ".servfail.example"
+	}
+	return w.new("rcpt."+name+".local", "%s@"+domain, "<%s@"+domain+">") + "@" + domain
+}
+
+// misbehave does all that is refused.
+func (w *canaryWorld) misbehave() {
+	w.t.Helper()
+	c := w.dial("starttls", w.of("client"))
+	c.read()
+	c.say("250", "EHLO "+w.new("helo.wrong")+".example")
+	c.say("5", "AUTH PLAIN "+saslPayload("", w.new("unknown.clear"), w.new("unknown.clear.password"))) // not in the clear
+	c.say("530", "MAIL FROM:<"+w.sender()+">")
+	c.secure(true)
+	c.say("250", "EHLO "+w.of("helo.wrong")+".example")
+	c.say("501", "AUTH LOGIN "+saslPayload(w.new("cancelled.user")), "*")
+	c.say("5", "AUTH PLAIN "+w.new("malformed.payload")+"!="+w.of("malformed.payload"))
+	c.say("535", "AUTH PLAIN "+saslPayload("", w.new("unknown.user"), w.new("unknown.password")))
+	c.conn.Close()
+	c = w.dial("implicit", w.of("client"))
+	c.secure(false)
+	c.read()
+	c.say("250", "HELO "+w.of("helo.wrong")+".example", "EHLO "+w.of("helo.wrong")+".example")
+	c.say("535", "AUTH PLAIN "+saslPayload("", w.of("known.user")+"@example.org", w.new("known.password")))
+	c.say("535", "AUTH LOGIN", saslPayload(w.of("known.user")+"@example.org"), saslPayload(w.of("known.password")))
+	c.conn.Close()
+
+	c = w.dial("implicit", w.of("client")) // no TLS that we speak
+	failing := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, ServerName: w.new("sni.failed") + ".example", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+	if failing.HandshakeContext(context.Background()) == nil {
+		w.t.Fatal("TLS 1.1 was taken")
+	}
+	c.conn.Close()
+}
+
+// incoming is mail for our own domain, and for others.
+func (w *canaryWorld) incoming() {
+	w.t.Helper()
+	c := w.dial("mx", w.of("mx.client"))
+	defer c.conn.Close()
+	c.read()
+	c.say("250", "EHLO "+w.new("mx.helo")+".example")
+	c.say("250", "MAIL FROM:<"+w.new("mx.mail.local", "%s@example.org")+"@example.org>")
+	c.say("550", "RCPT TO:<"+w.new("mx.denied.local", "%s@example.org")+"@"+w.new("mx.denied.domain")+".example>")
+	c.say("250", "RCPT TO:<"+w.new("mx.rcpt.local", "%s@own.example")+"@own.example>")
+	c.say("354", "DATA")
+	content := w.message()
+	c.say("250", strings.Replace(content, w.of("bcc"), "nobody", 1)+"\r\n.") // no submission: Bcc stays
+}
+
+// logged is the relay log as it stands.
+func (w *canaryWorld) logged() []byte {
+	w.t.Helper()
+	paths, _ := filepath.Glob(w.path("log/relay-*"))
+	var all []byte
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, content...)
+	}
+	return all
+}
+
+// until waits until the log has an event so often.
+func (w *canaryWorld) until(event string, n int) {
+	w.t.Helper()
+	deadline := time.Now().Add(canaryPatience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for bytes.Count(w.logged(), []byte(`"event":"`+event+`"`)) < n {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("the log does not come to %d of %s:\n%s", n, event, w.logged())
+		}
+		<-tick.C
+	}
+}
