@@ -155,6 +155,9 @@ func (s *selections) listed(ctx context.Context, f listFilter, from queue.Admin)
 			return
 		}
 		for e, err := range from.List(ctx, filter) {
+			if e != nil && errors.Is(err, queue.ErrDamaged) {
+				err = nil // the others are shown too
+			}
 			if err == nil && f.nextHop != "" && !f.atNextHop(e, s.destination) {
 				continue
 			}

@@ -15,6 +15,7 @@ type message struct {
 	Size       int64              `json:"size"`
 	Sender     string             `json:"sender"` // "<>" for the null reverse-path
 	User       string             `json:"user,omitempty"`
+	Damaged    bool               `json:"damaged,omitempty"` // set aside: no more is known than that it is there
 	Recipients []messageRecipient `json:"recipients"`
 }
 
@@ -36,7 +37,10 @@ func describe(e *queue.Envelope) message {
 		Sender: string(e.Sender), User: e.Origin.User,
 		Recipients: make([]messageRecipient, len(e.Recipients)),
 	}
-	if e.Sender.IsNull() {
+	switch {
+	case len(e.Recipients) == 0:
+		m.Damaged = true
+	case e.Sender.IsNull():
 		m.Sender = "<>"
 	}
 	for i, r := range e.Recipients {

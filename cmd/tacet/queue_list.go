@@ -141,6 +141,9 @@ func (t *queueTable) flush() error {
 func row(m message, now time.Time) []string {
 	left := m.left()
 	to, state, next, why := "-", "-", "", ""
+	if m.Damaged {
+		state, why = "damaged", "set aside, for it does not match its checksum"
+	}
 	if len(left) > 0 {
 		first := left[0]
 		for _, r := range left[1:] {

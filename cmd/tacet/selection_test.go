@@ -244,3 +244,38 @@ func TestShapeTable(t *testing.T) {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 }
+
+// spoiled is a queue in which a message is damaged.
+type spoiled struct {
+	queue.Admin
+	crowd *crowd
+}
+
+func (s spoiled) List(context.Context, queue.Filter) iter.Seq2[*queue.Envelope, error] {
+	return func(yield func(*queue.Envelope, error) bool) {
+		for i, e := range s.crowd.queue {
+			var err error
+			if i == 1 {
+				e, err = &queue.Envelope{ID: e.ID, Arrived: e.Arrived}, fmt.Errorf("get: %w", queue.ErrDamaged)
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// One message that is damaged does not hide those after it.
+func TestListShowsWhatIsDamaged(t *testing.T) {
+	c := newCrowd(3)
+	var states []string
+	for e, err := range c.selections().listed(t.Context(), listFilter{}, spoiled{crowd: c}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		states = append(states, row(describe(e), time.Now())[5])
+	}
+	if want := []string{"waiting", "damaged", "waiting"}; !slices.Equal(states, want) {
+		t.Errorf("%q, want %q", states, want)
+	}
+}
