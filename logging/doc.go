@@ -11,7 +11,8 @@
 // a key that is in this process's memory alone. It ends, and nothing is left
 // of it, at its close, at its deadline, or with the process.
 //
-// The relay log is one JSON object a line in relay-YYYY-MM-DD.jsonl (UTC). The
+// The relay log is one JSON object a line, the running day in
+// relay-YYYY-MM-DD.jsonl (UTC), or encrypted in relay-YYYY-MM-DD.live. The
 // table in schema.go says which keys there are, in which order, how long, in
 // which events and why; the encoder is tested against it, and the
 // documentation, the JSON Schema and the lnav format are made from it.
@@ -20,6 +21,15 @@
 // gathers what has come in and appends it to the day's file. [Log.Err] tells
 // whether the log can be written: a relay whose log cannot be written must not
 // take mail.
+//
+// A day that is over is sealed: compressed and encrypted under a random key of
+// its own, which lives in the folder of keys and in no backup. Destroying that key
+// is what forgets: at the end of the retention, and whenever a day is written
+// anew without a field or without a person. So a copy of the log opens what the
+// folder of keys as it is now opens, and no more. Not covered are copies of that
+// folder, file systems that keep what was overwritten, and the running day where
+// it stands in plain. [Read] and [Trace] read live and sealed days alike, and
+// [Verify] tells whether all is as it should be.
 //
 // Texts are made visible: a control, bidi or zero-width character or a byte
 // that is not UTF-8 stands in the log, and in the parsed JSON value, as \x1b,

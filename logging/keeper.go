@@ -2,19 +2,15 @@ package logging
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -352,137 +348,4 @@ func (p *openPart) pieces() func(func([]byte, error) bool) {
 			}
 		}
 	}
-}
-
-// editor copies lines, less what is to go.
-type editor struct {
-	enc  *encoder
-	want removal
-	edit func(*Record) bool
-	out  *frameWriter
-	sum  hash.Hash
-}
-
-func (e *editor) copy(ctx context.Context, p *openPart) error {
-	as := p.header.removed // what this part is free of already
-	for lines, err := range p.pieces() {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		for raw := range splitLines(lines) {
-			if err := e.line(raw, e.want&^as); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// line copies one line as it stands, unless something of it is to go. A line
-// that is not by the contract cannot be searched for it, and goes as a whole.
-func (e *editor) line(raw []byte, want removal) error {
-	if want != 0 || e.edit != nil {
-		line, err := ParseLine(raw)
-		if err != nil {
-			return nil
-		}
-		want.apply(&line.Record)
-		changed := e.edit != nil && e.edit(&line.Record)
-		if want != 0 || changed {
-			buf, err := e.enc.encode(&line.Record, line.Time)
-			if err != nil {
-				return err
-			}
-			defer buf.Free()
-			raw = buf.Bytes()[:buf.Len()-1]
-		}
-	}
-	e.sum.Write(raw)
-	e.sum.Write(newline)
-	return e.out.line(raw)
-}
-
-// splitLines gives the lines there are, empty ones left out.
-func splitLines(lines []byte) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for len(lines) > 0 {
-			raw := lines
-			if end := bytes.IndexByte(lines, '\n'); end >= 0 {
-				raw, lines = lines[:end], lines[end+1:]
-			} else {
-				lines = nil
-			}
-			if len(raw) > 0 && !yield(raw) {
-				return
-			}
-		}
-	}
-}
-
-// recover clears away what a crash has left: new files without a name, parts
-// that are in a sealed file already, and keys of no file.
-func (k *keeper) recover() error {
-	entries, err := os.ReadDir(k.dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if stem, ok := strings.CutSuffix(entry.Name(), tempSuffix); ok && strings.HasPrefix(stem, "relay-") {
-			if err := removeIfThere(filepath.Join(k.dir, entry.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if !k.sealing() {
-		return nil
-	}
-	// While this is held, every key that is listed has its file.
-	k.keys.mu.Lock()
-	defer k.keys.mu.Unlock()
-	keys, err := k.keys.list()
-	if err != nil {
-		return err
-	}
-	parts, err := partsIn(k.dir)
-	if err != nil {
-		return err
-	}
-	used, err := k.clearMerged(parts)
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if !slices.Contains(used, key) {
-			err = errors.Join(err, k.keys.destroy(key))
-		}
-	}
-	return err
-}
-
-// clearMerged destroys the parts that a sealed file holds, and tells which
-// keys are those of a file that stays.
-func (k *keeper) clearMerged(parts []part) (used []keyFile, err error) {
-	var sealed frameHeader
-	for _, p := range parts {
-		h, err := k.header(p.name)
-		if err != nil && !errors.Is(err, errNoFrames) {
-			return nil, err
-		}
-		if p.kind == partSealed {
-			sealed = h
-		}
-		if p.kind == partAside && sealed.sealed && sealed.day == p.day && p.seq <= sealed.merged {
-			if err := k.destroyPart(p, h); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if h.key != (keyID{}) {
-			used = append(used, keyFile{p.day, h.key})
-		}
-	}
-	return used, nil
 }

@@ -176,9 +176,8 @@ func (r *Relay) put(ctx context.Context, e *queue.Envelope, head []byte, rest io
 	}
 	r.Stats.Accepted.Add(1)
 	r.Stats.Octets.Add(e.Size)
-	// The line is in the file within milliseconds, and before any line of what
-	// becomes of the message: the terminal record is the one that may not be lost.
 	r.logAccepted(e)
+	r.journal.Secure() // the client reads 250 after this
 	if late := r.wakeAll(e) - freshMax; late > 0 {
 		// Delivery lags: what is taken faster than it is handed on has to be
 		// written, and read again. Waiting costs less, and only those who send there.

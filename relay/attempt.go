@@ -19,13 +19,28 @@ const (
 
 // attempt tries to hand on what was claimed and settles it.
 func (r *Relay) attempt(ctx context.Context, c *queue.Claim) contact {
-	res := r.transport.Deliver(context.WithoutCancel(ctx), c)
+	res := r.deliver(context.WithoutCancel(ctx), c)
 	if interrupted(res) {
 		r.store.Release(c)
 		return contactMade
 	}
 	r.settle(ctx, c, res, time.Now().UTC())
 	return contacted(res)
+}
+
+// deliver contains a panic of the transport: what caused it is deferred like
+// any other failure, and takes nothing else with it.
+func (r *Relay) deliver(ctx context.Context, c *queue.Claim) (res Result) {
+	defer func() {
+		if recover() != nil {
+			r.Stats.Panics.Add(1)
+			res = Result{Replies: make([]queue.Reply, len(c.Recipients))}
+			for i := range res.Replies {
+				res.Replies[i] = queue.Reply{Cause: queue.CauseLocal, Stage: queue.StageQueue}
+			}
+		}
+	}()
+	return r.transport.Deliver(ctx, c)
 }
 
 // interrupted tells whether the relay's own stop ended the attempt, before

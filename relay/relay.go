@@ -90,6 +90,7 @@ type Stats struct {
 	Failed    atomic.Int64 // recipients refused for good
 	Expired   atomic.Int64 // recipients
 	Rejected  atomic.Int64 // refusals to clients, auth and TLS failures included
+	Panics    atomic.Int64 // attempts that ended in one
 	Unlogged  atomic.Int64 // records that the journal lost
 	Unsettled atomic.Int64 // attempts whose outcome the store could not record
 }

@@ -457,3 +457,25 @@ func TestDelayWarningOnce(t *testing.T) {
 		}
 	})
 }
+
+// A message that makes the transport panic is deferred; the others flow.
+func TestPanicIsContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.hop.answer = func(c *queue.Claim) Result {
+			if c.Envelope.Recipients[0].Path == "poison@one.example" {
+				panic("poison")
+			}
+			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
+		}
+		for _, to := range []queue.ForwardPath{"poison@one.example", "b@one.example", "c@one.example"} {
+			if _, err := w.Accept(t.Context(), envelope(to), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.deliver(t, time.Minute)
+		if w.store.count() != 1 || w.Stats.Delivered.Load() != 2 || w.Stats.Panics.Load() != 1 {
+			t.Errorf("%d left, %d delivered, %d panics", w.store.count(), w.Stats.Delivered.Load(), w.Stats.Panics.Load())
+		}
+	})
+}

@@ -86,11 +86,12 @@ func (s shape) print(w io.Writer, width int, p palette) error {
 	if s.Total.Held > 0 {
 		heads = append(heads, "HELD")
 	}
-	line := s.title() + strings.Repeat(" ", t.name-utf8.RuneCountInString(s.title()))
+	var line strings.Builder
+	line.WriteString(s.title() + strings.Repeat(" ", t.name-utf8.RuneCountInString(s.title())))
 	for i, head := range heads {
-		line += fmt.Sprintf("%*s", t.widthOf(i), head)
+		fmt.Fprintf(&line, "%*s", t.widthOf(i), head)
 	}
-	out.line("%s", p.bold(line))
+	out.line("%s", p.bold(line.String()))
 	out.line("%s", t.line(s.Total, false))
 	for _, r := range s.Rows {
 		out.line("%s", t.line(r, true))
@@ -155,23 +156,24 @@ func (t *shapeTable) widthOf(i int) int {
 
 func (t *shapeTable) line(r shapeRow, bar bool) string {
 	name := cut(printable(r.Name), t.name)
-	b := name + strings.Repeat(" ", t.name-utf8.RuneCountInString(name))
-	b += fmt.Sprintf("%*s", t.column, grouped(r.Total))
+	var b strings.Builder
+	b.WriteString(name + strings.Repeat(" ", t.name-utf8.RuneCountInString(name)))
+	fmt.Fprintf(&b, "%*s", t.column, grouped(r.Total))
 	numbers := r.Ages[:]
 	if t.Total.Held > 0 {
 		numbers = append(numbers[:len(numbers):len(numbers)], r.Held)
 	}
 	for _, n := range numbers {
 		if n == 0 {
-			b += strings.Repeat(" ", t.ages-1) + t.dim("·")
+			b.WriteString(strings.Repeat(" ", t.ages-1) + t.dim("·"))
 			continue
 		}
-		b += fmt.Sprintf("%*s", t.ages, grouped(n))
+		fmt.Fprintf(&b, "%*s", t.ages, grouped(n))
 	}
 	if bar && t.bar > 0 {
-		b += "  " + t.cyan(blocks(r.Total, t.Rows[0].Total, t.bar))
+		b.WriteString("  " + t.cyan(blocks(r.Total, t.Rows[0].Total, t.bar)))
 	}
-	return b
+	return b.String()
 }
 
 // blocks is a bar for n where most takes the whole width, in eighths of a character.

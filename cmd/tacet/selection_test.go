@@ -170,11 +170,12 @@ func TestShape(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := fmt.Sprint(full.Total.Total, full.Total.Held)
+		var b strings.Builder
+		b.WriteString(fmt.Sprint(full.Total.Total, full.Total.Held))
 		for _, r := range full.Rows {
-			b += fmt.Sprint("|", r.Name, r.Total, r.Held, r.Ages)
+			b.WriteString(fmt.Sprint("|", r.Name, r.Total, r.Held, r.Ages))
 		}
-		return b
+		return b.String()
 	}
 	for _, one := range []struct {
 		by   string

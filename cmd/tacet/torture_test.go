@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -290,10 +291,11 @@ func (d *daemon) said(what string, match func(line string) bool) {
 
 // routedTo is the config of deliveries: a next hop, and others for some domains.
 func routedTo(next *sink, others map[string]*sink) string {
-	text := trustLoopback + "[queue]\nretry = [\"10s\", \"20s\"]\n[delivery]\n"
-	text += fmt.Sprintf("next_hop = %q\n", hop(next.addr))
+	var text strings.Builder
+	text.WriteString(trustLoopback + "[queue]\nretry = [\"10s\", \"20s\"]\n[delivery]\n")
+	fmt.Fprintf(&text, "next_hop = %q\n", hop(next.addr))
 	for domain, s := range others {
-		text += fmt.Sprintf("[[delivery.route]]\ndomain = %q\nnext_hop = %q\n", domain, hop(s.addr))
+		fmt.Fprintf(&text, "[[delivery.route]]\ndomain = %q\nnext_hop = %q\n", domain, hop(s.addr))
 	}
-	return text
+	return text.String()
 }
