@@ -94,6 +94,7 @@ func (m *meters) relay(s *relay.Stats) {
 	m.add(count, "refusals_total", "Mail, logins and handshakes refused to clients.", nil, load(&s.Rejected))
 	m.add(count, "log_records_lost_total", "Records that the relay log could not take.", nil, load(&s.Unlogged))
 	m.add(count, "unsettled_total", "Attempts whose outcome the queue could not record.", nil, load(&s.Unsettled))
+	m.add(count, "delivery_panics_total", "Attempts that ended in a panic, which was contained.", nil, load(&s.Panics))
 }
 
 func (m *meters) queue(store queue.Admin) {

@@ -61,7 +61,7 @@ func engineOptions(s *Store, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 		MaxOpenFiles:                maxOpenFiles,
 		MaxManifestFileSize:         1 << 20,
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       64,
+		L0StopWritesThreshold:       1 << 20, // without compactions a queue is slow, and takes mail
 		LBaseMaxBytes:               32 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		Logger:                      engineLogger{s},
@@ -73,12 +73,11 @@ func engineOptions(s *Store, fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 					s.backgroundErrors.Store(0)
 				}
 			},
-			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				s.opts.Events(Event{Kind: EventBackground, Err: info.Details})
-			},
+			DataCorruption: s.corrupted,
 		},
 	}
 	o.Experimental.L0CompactionConcurrency = 1
+	o.Experimental.CompactionScheduler = &scheduler{corrupt: s.isCorrupt}
 	// A part of a table keeps all of it on the disk.
 	o.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return false }
 	for i := range o.Levels {
@@ -108,12 +107,40 @@ func (l engineLogger) Fatalf(format string, args ...any) {
 const maxBackgroundErrors = 20
 
 func (s *Store) backgroundError(err error) {
+	if pebble.IsCorruptionError(err) {
+		s.corrupt()
+		return // its file has been told of, and it stops nothing else
+	}
 	if isNoSpace(err) {
 		s.space.full()
 	}
 	s.opts.Events(Event{Kind: EventBackground, Err: err})
 	if s.backgroundErrors.Add(1) == maxBackgroundErrors {
 		s.fail(fmt.Errorf("the engine cannot write: %w", err))
+	}
+}
+
+// corrupted is called where a table does not match its checksums. It may come
+// for each read of the block, and is told once for each table.
+func (s *Store) corrupted(info pebble.DataCorruptionInfo) {
+	s.corrupt()
+	if _, known := s.corruptTables.LoadOrStore(info.Path, true); !known {
+		s.opts.Events(Event{Kind: EventBackground, Err: info.Details})
+	}
+}
+
+// corrupt ends all rewriting of tables until the process starts anew: it could
+// not get beyond the damage, and would be tried again and again. Reading and
+// writing go on.
+func (s *Store) corrupt() { s.corruptOnce.Do(func() { close(s.corruption) }) }
+
+// isCorrupt tells whether a table was found damaged.
+func (s *Store) isCorrupt() bool {
+	select {
+	case <-s.corruption:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -90,6 +90,38 @@ func openDB(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	return pebble.Open(dir, o)
 }
 
+// damagedOptions puts aside the notes of an earlier engine about its options
+// where they cannot be read. They say nothing that ours do not: the names of
+// records have always been ordered the same way. It tells whether to try again.
+func (s *Store) damagedOptions(o *pebble.Options) bool {
+	names, err := s.fs.List(s.opts.Dir)
+	if err != nil {
+		return false
+	}
+	aside := false
+	for _, name := range names {
+		if !strings.HasPrefix(name, "OPTIONS-") {
+			continue
+		}
+		path := s.fs.PathJoin(s.opts.Dir, name)
+		text, err := readFile(s.fs, path)
+		if err == nil {
+			ours := o.Clone()
+			ours.EnsureDefaults()
+			err = ours.CheckCompatibility(s.opts.Dir, string(text))
+			if err == nil {
+				continue
+			}
+		}
+		if err := s.fs.Rename(path, s.fs.PathJoin(s.opts.Dir, "damaged-"+name)); err != nil {
+			return false
+		}
+		aside = true
+		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("the engine's options are damaged and were put aside: %w", err)})
+	}
+	return aside
+}
+
 // closeDB closes the engine, whose panics become errors.
 func (s *Store) closeDB() (err error) {
 	s.running.Store(false)
@@ -105,9 +137,22 @@ func (s *Store) closeDB() (err error) {
 func (s *Store) flushTables() error { return s.engineDo(s.db.Flush) }
 
 // compactTables makes the engine rewrite its tables without what was deleted.
+// Where a table is damaged it does nothing: that compaction would never end.
 func (s *Store) compactTables() error {
+	if s.isCorrupt() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	return s.engineDo(func() error {
-		return s.db.Compact(context.Background(), []byte{prefixContent}, []byte{prefixState + 1}, false)
+		go func() {
+			select {
+			case <-s.corruption:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		return s.db.Compact(ctx, []byte{prefixContent}, []byte{prefixState + 1}, false)
 	})
 }
 

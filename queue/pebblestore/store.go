@@ -52,6 +52,9 @@ type Store struct {
 	failed           chan struct{} // closed when the store has failed
 	failure          atomic.Pointer[error]
 	backgroundErrors atomic.Int32
+	corruption       chan struct{} // closed when a table was found damaged
+	corruptOnce      sync.Once
+	corruptTables    sync.Map    // path of each, to true
 	tables           atomic.Bool // a table was written since space was last given back
 
 	loaded   chan struct{} // closed when the index is complete
@@ -79,9 +82,11 @@ func Open(o Options) (s *Store, err error) {
 		claims:  make(map[*queue.Claim]claim),
 		streams: streams{ids: make(map[queue.ID]bool)},
 		failed:  make(chan struct{}),
-		loaded:  make(chan struct{}),
-		trim:    make(chan chan struct{}),
-		ended:   make(chan struct{}),
+
+		corruption: make(chan struct{}),
+		loaded:     make(chan struct{}),
+		trim:       make(chan chan struct{}),
+		ended:      make(chan struct{}),
 	}
 	s.index.init()
 	s.recent.init(s.opts.MemoryBudget)
@@ -133,6 +138,9 @@ func (s *Store) openEngine(lock *pebble.Lock) (err error) {
 	opts := engineOptions(s, guardFS{s.fs, s}, s.cache)
 	opts.Lock = lock
 	if s.db, err = openDB(s.opts.Dir, opts); err != nil && s.removeUnborn() {
+		s.db, err = openDB(s.opts.Dir, opts)
+	}
+	if err != nil && s.damagedOptions(opts) {
 		s.db, err = openDB(s.opts.Dir, opts)
 	}
 	if err == nil {

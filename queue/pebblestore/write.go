@@ -70,17 +70,18 @@ func (c *committer) addState(en *entry, id queue.ID, recipient int, plain []byte
 	finish(op)
 }
 
-// addDelete removes all of a message in the current group. Envelope and
-// content are written once, so that a single deletion cancels them out in the
-// memtable, and neither is written to a table. c.mu is held.
+// addDelete removes all of a message in the current group. What it deletes in
+// the memtable is not written to a table. A single deletion would spare the
+// table its tombstone too, but the engine panics where a compaction that meets
+// one cannot read what it deletes. c.mu is held.
 func (c *committer) addDelete(m *message, env *queue.Envelope) {
 	g := c.cur
-	finish(deleteRecord(g.batch.SingleDeleteDeferred(recordKeySize), prefixEnvelope, m.id))
+	finish(deleteRecord(g.batch.DeleteDeferred(recordKeySize), prefixEnvelope, m.id))
 	if m.flags&msgStreamed != 0 || env == nil {
 		g.files = append(g.files, m.id)
 	}
 	if m.flags&msgStreamed == 0 {
-		finish(deleteRecord(g.batch.SingleDeleteDeferred(recordKeySize), prefixContent, m.id))
+		finish(deleteRecord(g.batch.DeleteDeferred(recordKeySize), prefixContent, m.id))
 	}
 	switch {
 	case env == nil:

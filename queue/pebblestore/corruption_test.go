@@ -1,0 +1,160 @@
+package pebblestore
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// rotTable is a store of n messages in one table, with a bit of its middle flipped.
+func rotTable(t *testing.T, mem *vfs.MemFS, n int) {
+	t.Helper()
+	s := mustOpen(t, memOptions(mem))
+	for range n {
+		if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, memOptions(mem))
+	<-s.Loaded()
+	if err := s.flushTables(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := mem.List("data/queue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flips := 0
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		info, err := mem.Stat("data/queue/" + name)
+		if err == nil {
+			err = flip(mem, "data/queue/"+name, info.Size()/2)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		flips++
+	}
+	if flips == 0 {
+		t.Fatal("there is no table")
+	}
+}
+
+// TestCorruptCompaction: a damaged table is met by compactions again and
+// again. None of them ends the process or the store, all of them end, and mail
+// is taken.
+func TestCorruptCompaction(t *testing.T) {
+	mem := vfs.NewMem()
+	rotTable(t, mem, 100)
+	var ev events
+	o := memOptions(mem)
+	o.Events = ev.add
+	s := mustOpen(t, o)
+	<-s.Loaded()
+	if got := deliverAll(t, s); len(got) < 90 {
+		t.Fatalf("%d of 100 were delivered", len(got))
+	}
+	if err := s.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.flushTables(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	// Straight to the engine: the store itself would not begin it.
+	if err := s.db.Compact(ctx, []byte{prefixContent}, []byte{prefixState + 1}, false); err == nil {
+		t.Error("a compaction has read a damaged table")
+	}
+	for range 3 * maxBackgroundErrors {
+		s.backgroundError(pebble.ErrCorruption)
+	}
+	if err := s.compactTables(); err != nil {
+		t.Error(err)
+	}
+	if err := s.failedError(); err != nil {
+		t.Fatal(err)
+	}
+	if ev.count(EventBackground) == 0 {
+		t.Error("nobody was told")
+	}
+	if n := ev.count(EventBackground); n > 5 {
+		t.Errorf("it was told %d times", n)
+	}
+	if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := deliverAll(t, s); len(got) != 1 {
+		t.Errorf("%d were delivered", len(got))
+	}
+}
+
+// TestDamagedOptions: without the engine's notes about its options the queue
+// opens all the same.
+func TestDamagedOptions(t *testing.T) {
+	for what, damage := range map[string]func([]byte) []byte{
+		"no section": func(b []byte) []byte { return append([]byte("k"), b[1:]...) },
+		"no value":   func(b []byte) []byte { return bytes.Replace(b, []byte("comparer="), []byte("comparer-"), 1) },
+		"other":      func(b []byte) []byte { return bytes.Replace(b, []byte("comparer=l"), []byte("comparer=m"), 1) },
+		"half":       func(b []byte) []byte { return b[:len(b)/2] },
+		"empty":      func(b []byte) []byte { return b[:0] },
+	} {
+		t.Run(what, func(t *testing.T) {
+			mem := vfs.NewMem()
+			s := mustOpen(t, memOptions(mem))
+			if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			names, err := mem.List("data/queue")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				if !strings.HasPrefix(name, "OPTIONS-") {
+					continue
+				}
+				b, err := readFile(mem, "data/queue/"+name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := mem.Create("data/queue/"+name, writeCategory)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.Write(damage(b)); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				s = mustOpen(t, memOptions(mem))
+				<-s.Loaded()
+				if st := s.Stats(); st.Messages != 1 || st.Damaged != 0 {
+					t.Errorf("%+v", st)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
