@@ -278,7 +278,28 @@ func (c *control) answerAudit(w http.ResponseWriter, r *http.Request) {
 	answer(w, struct{}{})
 }
 
-func (c *control) stats(w http.ResponseWriter, _ *http.Request) { answer(w, c.queue.Stats()) }
+// stats counts what is queued. While loading, what was queued at the start is
+// not yet counted whole.
+func (c *control) stats(w http.ResponseWriter, _ *http.Request) {
+	answer(w, struct {
+		queue.Stats
+		Loading bool `json:"loading"`
+	}{c.queue.Stats(), c.loading()})
+}
+
+// loading tells whether what was queued at the start is still being read.
+func (c *control) loading() bool {
+	store, ok := c.queue.(interface{ Loaded() <-chan struct{} })
+	if !ok {
+		return false
+	}
+	select {
+	case <-store.Loaded():
+		return false
+	default:
+		return true
+	}
+}
 
 func (c *control) answerHealth(w http.ResponseWriter, _ *http.Request) {
 	h := c.health()

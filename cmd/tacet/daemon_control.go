@@ -101,6 +101,8 @@ func (d *daemon) health() health {
 	err := d.store.Ready()
 	fault("disk_full", errors.Is(err, queue.ErrFull))
 	fault("queue_unwritable", err != nil && !errors.Is(err, queue.ErrFull))
+	fault("queue_unread", d.store.LoadError() != nil)
+	fault("messages_damaged", d.store.Stats().Damaged > 0)
 	fault("log_unwritable", d.journal.Err() != nil)
 	if pair := d.certs.current.Load(); pair != nil {
 		fault("certificate_expired", time.Now().After(pair.Leaf.NotAfter))

@@ -54,6 +54,8 @@ func (s *Store) keepLoop() {
 		return
 	}
 	if s.loadErr != nil {
+		// A message that is not known would be lost with its key.
+		s.opts.Events(Event{Kind: EventKeys, Err: fmt.Errorf("no key is destroyed, for the queue was not read whole: %w", s.loadErr)})
 		return
 	}
 	if len(s.keys.ended()) > 0 {

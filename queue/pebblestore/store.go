@@ -254,6 +254,17 @@ func (s *Store) start() {
 // operators' calls wait.
 func (s *Store) Loaded() <-chan struct{} { return s.loaded }
 
+// LoadError says why what was queued at open is not all known; nil if it is,
+// or while it is being read.
+func (s *Store) LoadError() error {
+	select {
+	case <-s.loaded:
+		return s.loadErr
+	default:
+		return nil
+	}
+}
+
 // Close ends the store. What was settled is forgotten at once, and the keys of
 // what is still queued are kept. Nobody may be in a Put or hold a claim that
 // is to be settled; such calls return ErrUnavailable.
