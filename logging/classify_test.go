@@ -21,7 +21,7 @@ type reply struct {
 
 func loadReplies(t testing.TB) (replies []reply) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/replies/*.txt")
+	files, err := filepath.Glob("../testdata/replies/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no corpus: %v", err)
 	}

@@ -3,12 +3,14 @@ package pebblestore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 // rotTable is a store of n messages in one table, with a bit of its middle flipped.
@@ -156,5 +158,47 @@ func TestDamagedOptions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnreadQueue: where the queue could not be read whole at open, no key is
+// destroyed, and the operator hears of both.
+func TestUnreadQueue(t *testing.T) {
+	mem := vfs.NewMem()
+	s := mustOpen(t, memOptions(mem))
+	if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the disk is broken")
+	var ev events
+	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, slotName) && op.Offset > 0 {
+			return broken
+		}
+		return nil
+	})))
+	o.Events = ev.add
+	s = mustOpen(t, o)
+	<-s.Loaded()
+	<-s.keep.done
+	if err := s.LoadError(); !errors.Is(err, broken) {
+		t.Errorf("the reading ended in %v", err)
+	}
+	if ev.count(EventScan) != 1 || ev.count(EventKeys) != 1 {
+		t.Errorf("told were %+v", ev.list)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, memOptions(mem))
+	<-s.Loaded()
+	if err := s.LoadError(); err != nil {
+		t.Error(err)
+	}
+	if got := deliverAll(t, s); len(got) != 1 {
+		t.Errorf("%d were delivered", len(got))
 	}
 }
