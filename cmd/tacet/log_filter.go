@@ -33,7 +33,7 @@ func (f *logFilter) flags() []logFlag {
 		{"since", "from then on: 2h, 3d (ago), 2026-05-04, \"2026-05-04 13:30\" or 13:30", &f.since, logging.ScopeTime},
 		{"until", "before then, written as --since is", &f.until, logging.ScopeTime},
 		{"event", "one or more, with commas: " + strings.Join(eventNames(), ", "), &f.event, logging.ScopeEvent},
-		{"reason", "one or more, with commas; "tacet log stats" shows those there are", &f.reason, logging.ScopeReason},
+		{"reason", "one or more, with commas; 'tacet log stats' shows those there are", &f.reason, logging.ScopeReason},
 		{"id", "queue ID", &f.id, logging.ScopeID},
 		{"sender", "reverse-path: anna@example.org, @example.org, a part of it, or '<>'", &f.sender, logging.ScopeSender},
 		{"recipient", "recipient: bob@example.net, @example.net, or a part of it", &f.recipient, logging.ScopeRecipient},
