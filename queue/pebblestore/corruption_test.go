@@ -166,6 +166,7 @@ func TestDamagedOptions(t *testing.T) {
 func TestUnreadQueue(t *testing.T) {
 	mem := vfs.NewMem()
 	s := mustOpen(t, memOptions(mem))
+	<-s.Loaded() // so that its key moves to a slot
 	if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -183,10 +184,10 @@ func TestUnreadQueue(t *testing.T) {
 	o.Events = ev.add
 	s = mustOpen(t, o)
 	<-s.Loaded()
-	<-s.keep.done
 	if err := s.LoadError(); !errors.Is(err, broken) {
-		t.Errorf("the reading ended in %v", err)
+		t.Fatalf("the reading ended in %v", err)
 	}
+	<-s.keep.done
 	if ev.count(EventScan) != 1 || ev.count(EventKeys) != 1 {
 		t.Errorf("told were %+v", ev.list)
 	}

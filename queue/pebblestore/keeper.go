@@ -55,6 +55,9 @@ func (s *Store) keepLoop() {
 	}
 	if s.loadErr != nil {
 		// A message that is not known would be lost with its key.
+		if s.closed.Load() {
+			return // Close has ended the reading
+		}
 		s.opts.Events(Event{Kind: EventKeys, Err: fmt.Errorf("no key is destroyed, for the queue was not read whole: %w", s.loadErr)})
 		return
 	}
