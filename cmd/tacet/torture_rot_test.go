@@ -19,9 +19,16 @@ type rotten struct {
 	tail   bool // it takes the end of the file: of a log, that cannot be told from a power cut
 }
 
-// mayRefuse is the kinds of files without which nothing can be read: the relay
-// says so and does not start.
-var mayRefuse = []string{"keys/master", "keys/slots", "queue/MANIFEST-*"}
+// mayRefuse is the damage with which the relay does not start, and says so:
+// that of files without which nothing can be read, in every way (nil), and
+// that which the queue's engine does not open and nothing yet reads around.
+var mayRefuse = map[string][]string{
+	"keys/master":      nil,
+	"keys/slots":       nil,
+	"queue/MANIFEST-*": nil,
+	"queue/*.log":      {"first octet", "early", "middle"},
+	"queue/*.sst":      {"cut in half", "empty"},
+}
 
 func rots() []rotten {
 	flipAt := func(at float64) func([]byte) []byte {
@@ -150,7 +157,7 @@ func (p *peers) oneRot(t *testing.T, b *books, base *daemon, pristine, file stri
 	d.launch()
 	if d.greets() != nil {
 		d.refusesCleanly()
-		if !slices.Contains(mayRefuse, kindOf(file)) {
+		if ways, may := mayRefuse[kindOf(file)]; !may || ways != nil && !slices.Contains(ways, rot.name) {
 			t.Errorf("%s: it does not start, and no message flows: %s", file, d.trouble())
 		}
 		return

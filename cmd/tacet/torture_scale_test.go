@@ -197,9 +197,10 @@ func (p *peers) backlog(t *testing.T) {
 	var best [2]float64
 	ratio := 0.0
 	for round := 0; round < 2 || ratio < 0.95 && round < 6; round++ {
-		best[0] = max(best[0], rate(t, empty, live, span))
-		best[1] = max(best[1], rate(t, full, live, span))
-		ratio = best[1] / best[0]
+		alone, beside := rate(t, empty, live, span), rate(t, full, live, span)
+		if beside/alone > ratio { // the machine's other load is in both of a round
+			best, ratio = [2]float64{alone, beside}, beside/alone
+		}
 	}
 	if ratio < 0.95 {
 		t.Errorf("beside the backlog mail flows at %.0f %% of the empty queue's rate", 100*ratio)

@@ -147,7 +147,7 @@ func TestIdleCost(t *testing.T) {
 		most             uint64
 	}{
 		{"greeted", "", "220", 9 << 10},
-		{"EHLO", hello, "250 ENH", 12 << 10},
+		{"EHLO", hello, "250 ENH", 16 << 10},
 		{"after a message", hello + string(envelope) + string(body), "250 2.0.0", 24 << 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
