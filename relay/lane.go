@@ -147,7 +147,7 @@ func (r *Relay) attended(l *lane, how contact) bool {
 		if l.workers-l.parked >= l.window {
 			l.window = min(l.window+1, r.config.Load().Concurrency)
 		}
-		if l.dirty && l.workers < l.window && !r.stopped {
+		if (l.dirty || l.fresh > 0) && l.workers < l.window && !r.stopped {
 			l.dirty = false
 			r.staff(l)
 		}
