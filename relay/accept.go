@@ -18,11 +18,11 @@ const headBuffer = 24 << 10
 // Accept takes responsibility for a message. The caller has filled what the
 // client said of it: Sender, Recipients, Origin and the parameters of MAIL.
 // content yields CRLF lines without dot-stuffing, to io.EOF; an error of it
-// that is a *Rejection is what the client is told. with is the protocol for
-// the Received field (RFC 3848). Accept returns once the message is on stable
+// that is a *Rejection is what the client is told. Checks, if there are any,
+// see the whole message first. Accept returns once the message is on stable
 // storage; every other outcome is a *Rejection or the content's own error, and
 // then nothing of the message is kept.
-func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, with string) (queue.ID, error) {
+func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s Session) (queue.ID, error) {
 	e.Arrived = time.Now().UTC()
 	e.ID = queue.NewID(e.Arrived)
 	small := r.heads.Get().(*[]byte)
@@ -41,19 +41,59 @@ func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader
 		e.Subject = logging.Subject(info.Subject)
 		return queue.ID{}, r.contentRefused(e, err)
 	}
-	head, rejection := r.dress(e, got, with, err == io.EOF)
+	head, trace, rejection := r.dress(e, got, s.Protocol, err == io.EOF)
 	if rejection != nil {
-		r.refuseContent(e, rejection)
+		r.refuseContent(e, rejection, nil)
 		return queue.ID{}, rejection
 	}
 	var rest io.Reader
 	if err == nil {
 		rest = content
 	}
-	if err := r.put(ctx, e, head, rest); err != nil {
+	if cfg := r.config.Load(); len(cfg.Checks) > 0 {
+		if err := r.putChecked(ctx, cfg, e, &s, head, trace, rest); err != nil {
+			return queue.ID{}, err
+		}
+	} else if err := r.put(ctx, e, head, rest); err != nil {
 		return queue.ID{}, err
 	}
 	return e.ID, nil
+}
+
+// putChecked lets the checks see the message and stores what they make of it.
+func (r *Relay) putChecked(ctx context.Context, cfg *Config, e *queue.Envelope, s *Session, head []byte, trace int, rest io.Reader) error {
+	var kept *spool
+	if rest != nil {
+		var from, disk error
+		kept, from, disk = newSpool(cfg.SpoolDir, rest)
+		defer kept.close()
+		if from != nil {
+			return r.contentRefused(e, from)
+		}
+		if disk != nil {
+			rejection := storeRejection(disk)
+			r.refuseContent(e, rejection, nil)
+			return rejection
+		}
+	}
+	m := newMessage(e, s, head, trace, kept)
+	if rejection := r.inspect(ctx, cfg.Checks, m); rejection != nil {
+		r.refuseContent(e, rejection, m.Header)
+		return rejection
+	}
+	if m.hold {
+		for i := range e.Recipients {
+			e.Recipients[i].State = queue.Held
+		}
+	}
+	head, rest = m.relayed()
+	if err := r.put(ctx, e, head, rest); err != nil {
+		return err
+	}
+	if m.hold {
+		r.logAction(e, logging.Held)
+	}
+	return nil
 }
 
 // maxAdded bounds what dress puts in front of a message.
@@ -73,19 +113,19 @@ func readUpTo(r io.Reader, buf []byte) ([]byte, error) {
 }
 
 // dress makes the relayed form of a message's beginning, in memory of its
-// own: the trace field, what a submitted message lacks, and the rest byte for
+// own: the trace field, of trace octets, what a submitted message lacks, and the rest byte for
 // byte without its Bcc fields. whole tells that got is all of the message.
-func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) ([]byte, *Rejection) {
+func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (out []byte, trace int, _ *Rejection) {
 	cfg := r.config.Load()
 	info := ScanHeader(got)
 	e.Subject = logging.Subject(info.Subject)
 	if info.Over || !whole && !info.Blank && info.End > 0 {
-		return nil, &Rejection{Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Class: ClassSize,
+		return nil, 0, &Rejection{Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Class: ClassSize,
 			Text: "The message's header is too large"}
 	}
 	if info.Received > cfg.MaxHops {
 		// RFC 5321 §6.3
-		return nil, &Rejection{Code: 554, Enhanced: queue.Enhanced{5, 4, 6}, Class: ClassLoop,
+		return nil, 0, &Rejection{Code: 554, Enhanced: queue.Enhanced{5, 4, 6}, Class: ClassLoop,
 			Text: "Too many hops: the message seems to run in a loop"}
 	}
 	for i := range e.Recipients {
@@ -95,13 +135,14 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) ([
 	}
 	var room [maxAdded]byte
 	added := appendReceived(room[:0], cfg.Hostname, with, e)
+	trace = len(added)
 	if e.Origin.Submission {
 		added = appendMissing(added, cfg.Hostname, e, &info) // RFC 6409 §8
 	}
 	if !info.Blank && info.End == 0 {
 		added = append(added, "\r\n"...) // no header at all: what looks like a body stays one
 	}
-	out := make([]byte, 0, len(added)+len(got))
+	out = make([]byte, 0, len(added)+len(got))
 	out = append(out, added...)
 	from := 0
 	if e.Origin.Submission {
@@ -110,7 +151,7 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) ([
 			from = cut.End
 		}
 	}
-	return append(out, got[from:]...), nil
+	return append(out, got[from:]...), trace, nil
 }
 
 // appendReceived adds the trace field (RFC 5321 §4.4). It names neither the
@@ -171,7 +212,7 @@ func (r *Relay) put(ctx context.Context, e *queue.Envelope, head []byte, rest io
 		return r.contentRefused(e, guard.err)
 	default:
 		rejection := storeRejection(err)
-		r.refuseContent(e, rejection)
+		r.refuseContent(e, rejection, nil)
 		return rejection
 	}
 	r.Stats.Accepted.Add(1)
@@ -220,19 +261,20 @@ func (c *contentReader) Read(p []byte) (int, error) {
 
 func (r *Relay) contentRefused(e *queue.Envelope, err error) error {
 	if rejection, ok := errors.AsType[*Rejection](err); ok {
-		r.refuseContent(e, rejection)
+		r.refuseContent(e, rejection, nil)
 		return rejection
 	}
 	return fmt.Errorf("read the content: %w", err)
 }
 
-// refuseContent records that the whole message was refused.
-func (r *Relay) refuseContent(e *queue.Envelope, rejection *Rejection) {
+// refuseContent records that the whole message was refused. header is its
+// header block where checks have seen it.
+func (r *Relay) refuseContent(e *queue.Envelope, rejection *Rejection, header []byte) {
 	refusal := Refusal{Kind: RefusedMail, Rejection: rejection, Origin: e.Origin, Sender: e.Sender, HasSender: true, Stage: queue.StageContent}
 	for i := range e.Recipients {
 		refusal.Recipients = append(refusal.Recipients, e.Recipients[i].Path)
 	}
-	r.refuse(refusal, e.Subject)
+	r.refuse(refusal, e.Subject, header)
 }
 
 func storeRejection(err error) *Rejection {

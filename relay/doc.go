@@ -9,7 +9,8 @@
 //  1. relay/inbound takes the connection; relay/inbound/wire checks every byte of it.
 //  2. AUTH asks relay/auth, unless the client is in a trusted network.
 //  3. MAIL and RCPT fill a [queue.Envelope]; [Relay.Admit] refuses what may not be relayed.
-//  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields.
+//  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields, and
+//     asks the content checks, if there are any (check.go); large content is spooled for them (spool.go).
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
 //  6. [Relay.Run] (run.go) has one lane for each destination (lane.go), that claims what is due there.
 //  7. relay/outbound takes a kept connection, or asks relay/route for the next hops and opens one.

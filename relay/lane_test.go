@@ -34,7 +34,7 @@ func TestWindow(t *testing.T) {
 		}
 		fill := func(n int) {
 			for range n {
-				if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+				if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -85,7 +85,7 @@ func TestSlowDestination(t *testing.T) {
 		go w.Run(ctx)
 		for range 100 {
 			for _, to := range []queue.ForwardPath{"b@slow.example", "b@fast.example"} {
-				if _, err := w.Accept(t.Context(), envelope(to), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+				if _, err := w.Accept(t.Context(), envelope(to), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 					t.Fatal(err)
 				}
 			}

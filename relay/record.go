@@ -8,9 +8,11 @@ import (
 )
 
 // Refuse records that mail, a login or a TLS handshake of a client was refused.
-func (r *Relay) Refuse(f Refusal) { r.refuse(f, "") }
+func (r *Relay) Refuse(f Refusal) { r.refuse(f, "", nil) }
 
-func (r *Relay) refuse(f Refusal, subject string) {
+// refuse records a refusal. header is logged if, and only if, the message was
+// refused for its content.
+func (r *Relay) refuse(f Refusal, subject string, header []byte) {
 	r.Stats.Rejected.Add(1)
 	rec := logging.Record{
 		In:     logTLS(f.Origin.TLS),
@@ -41,6 +43,12 @@ func (r *Relay) refuse(f Refusal, subject string) {
 		}
 		if f.Rejection.Class == ClassPolicy && f.Stage == queue.StageRcpt {
 			rec.Reason = logging.ReasonRelayDenied
+		}
+		if ground := groundReasons[f.Rejection.Ground]; ground != logging.ReasonNone {
+			rec.Reason = ground
+		}
+		if f.Kind == RefusedMail && f.Rejection.Class == ClassContent {
+			rec.Event, rec.Headers = logging.ContentRejected, headerFields(header)
 		}
 	}
 	if len(f.Recipients) == 0 {

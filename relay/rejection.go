@@ -9,8 +9,9 @@ type Rejection struct {
 	Enhanced queue.Enhanced // RFC 3463
 	Text     string         // for the wire: fixed, says what to do, names no one
 	Class    Class
-	Close    bool  // the session ends after the reply
-	Err      error // the cause; nil where the rejection is the whole story
+	Ground   Ground // what precisely, where the class alone would leave an operator asking
+	Close    bool   // the session ends after the reply
+	Err      error  // the cause; nil where the rejection is the whole story
 }
 
 func (r *Rejection) Error() string { return r.Text }
@@ -32,6 +33,29 @@ const (
 	ClassContent               // a content check refused it
 	ClassResource              // no room, store unavailable
 	ClassShutdown              // 421: the relay stops
+)
+
+// Ground says more closely than a Class why something was refused, as one of a closed list.
+type Ground uint8
+
+// The grounds. The zero one leaves it at the class.
+const (
+	GroundNone       Ground = iota
+	GroundSpam              // suspected to be spam
+	GroundVirus             // a virus was found
+	GroundAttachment        // an attachment of this kind is not taken
+	GroundLink              // a link, or an attachment's digest, is on a block list
+	GroundHeader            // the header or the MIME structure is malformed
+	GroundSPF               // SPF failed
+	GroundDKIM              // DKIM failed
+	GroundDMARC             // DMARC failed
+	GroundSender            // this login may not use this sender address
+	GroundQuota             // the user's quota is used up
+	GroundGreylist          // come back later
+	GroundListed            // the client or a domain is on a block list
+	GroundHelo              // the client's name in HELO
+	GroundRecipient         // no such mailbox
+	GroundRate              // too many connections or messages
 )
 
 // Refusal is a rejection with what is known of the session, for the log.

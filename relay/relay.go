@@ -31,6 +31,10 @@ type Config struct {
 	Schedule        queue.Schedule
 	Concurrency     int // deliveries at a time to one destination; 0: 20
 	MaxHops         int // Received fields of a message that is still taken; 0: 50
+
+	Checks      []Inspection // of content, in their order; none: content passes unseen
+	SpoolDir    string       // where large content stands, encrypted and nameless, while it is checked; empty: the system's
+	CheckFailed func()       // a check could not do its work; must not block; nil: no one hears
 }
 
 // Relay is the core between the listeners, the queue and the transport.
@@ -90,6 +94,7 @@ type Stats struct {
 	Failed    atomic.Int64 // recipients refused for good
 	Expired   atomic.Int64 // recipients
 	Rejected  atomic.Int64 // refusals to clients, auth and TLS failures included
+	Unchecked atomic.Int64 // content checks that failed to do their work
 	Panics    atomic.Int64 // attempts that ended in one
 	Unlogged  atomic.Int64 // records that the journal lost
 	Unsettled atomic.Int64 // attempts whose outcome the store could not record

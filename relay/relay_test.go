@@ -119,7 +119,7 @@ const mailText = "From: a@example.org\r\nSubject: hello\r\nBcc: secret@example.n
 func TestAccept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		id, err := w.Accept(t.Context(), envelope("b@example.net"), strings.NewReader(mailText), "ESMTPSA")
+		id, err := w.Accept(t.Context(), envelope("b@example.net"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestAcceptFromServer(t *testing.T) {
 	w := newWorld(t)
 	e := envelope("b@example.net", "c@example.net")
 	e.Origin = queue.Origin{}
-	id, err := w.Accept(t.Context(), e, strings.NewReader(mailText), "ESMTP")
+	id, err := w.Accept(t.Context(), e, strings.NewReader(mailText), Session{Protocol: "ESMTP"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestAcceptLarge(t *testing.T) {
 		w := newWorld(t)
 		head := "From: a@example.org\r\nDate: x\r\nMessage-ID: <x>\r\n\r\n"
 		text := head + strings.Repeat("x", size-len(head)-2) + "\r\n"
-		id, err := w.Accept(t.Context(), envelope("b@example.net"), iotest.HalfReader(strings.NewReader(text)), "ESMTPSA")
+		id, err := w.Accept(t.Context(), envelope("b@example.net"), iotest.HalfReader(strings.NewReader(text)), Session{Protocol: "ESMTPSA"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestAcceptRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.store.putErr = c.put
-			_, err := w.Accept(t.Context(), envelope("b@example.net"), c.content, "ESMTPSA")
+			_, err := w.Accept(t.Context(), envelope("b@example.net"), c.content, Session{Protocol: "ESMTPSA"})
 			rejection, ok := errors.AsType[*Rejection](err)
 			if !ok || rejection.Code != c.code {
 				t.Fatalf("got %v, want %d", err, c.code)
@@ -209,7 +209,7 @@ func TestAcceptRefuses(t *testing.T) {
 // there to hear it.
 func TestAcceptBrokenConnection(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.Accept(t.Context(), envelope("b@example.net"), io.MultiReader(strings.NewReader(mailText), iotest.ErrReader(io.ErrUnexpectedEOF)), "ESMTPSA")
+	_, err := w.Accept(t.Context(), envelope("b@example.net"), io.MultiReader(strings.NewReader(mailText), iotest.ErrReader(io.ErrUnexpectedEOF)), Session{Protocol: "ESMTPSA"})
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
 	}
@@ -255,7 +255,7 @@ func TestAdmit(t *testing.T) {
 func TestDeliver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		if _, err := w.Accept(t.Context(), envelope("b@one.example", "c@one.example", "d@two.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), envelope("b@one.example", "c@one.example", "d@two.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 		w.deliver(t, time.Minute)
@@ -283,7 +283,7 @@ func TestDeliverAtOnce(t *testing.T) {
 		for range 20 {
 			began := time.Now()
 			for range 3 {
-				if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+				if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -304,7 +304,7 @@ func TestDeferAndExpire(t *testing.T) {
 		}
 		e := envelope("b@one.example")
 		e.Sender = ""
-		if _, err := w.Accept(t.Context(), e, strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), e, strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 		w.deliver(t, 3*time.Hour)
@@ -334,7 +334,7 @@ func TestSuspend(t *testing.T) {
 			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
 		}
 		for range 200 {
-			if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+			if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -364,7 +364,7 @@ func TestUnsettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.store.setErr = errors.New("read-only file system")
-		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 		w.deliver(t, time.Minute)
@@ -386,7 +386,7 @@ func TestStopDuringAttempt(t *testing.T) {
 			<-ctx.Done()
 			return unreached(c, queue.CauseShutdown)
 		}
-		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 		done := make(chan struct{})
@@ -416,7 +416,7 @@ func TestReportOnSettlement(t *testing.T) {
 			}
 			e := envelope("b@one.example")
 			e.Sender = sender
-			if _, err := w.Accept(t.Context(), e, strings.NewReader(mailText), "ESMTPSA"); err != nil {
+			if _, err := w.Accept(t.Context(), e, strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 				t.Fatal(err)
 			}
 			w.deliver(t, time.Minute)
@@ -448,7 +448,7 @@ func TestDelayWarningOnce(t *testing.T) {
 			}
 			return answered(c, queue.Reply{Code: 451, Stage: queue.StageRcpt})
 		}
-		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 		w.deliver(t, 55*time.Minute)
@@ -469,7 +469,7 @@ func TestPanicIsContained(t *testing.T) {
 			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
 		}
 		for _, to := range []queue.ForwardPath{"poison@one.example", "b@one.example", "c@one.example"} {
-			if _, err := w.Accept(t.Context(), envelope(to), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+			if _, err := w.Accept(t.Context(), envelope(to), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 				t.Fatal(err)
 			}
 		}

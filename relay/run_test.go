@@ -26,7 +26,7 @@ func (s slowLook) Due(now time.Time) ([]queue.Destination, time.Time) {
 func TestDeferredMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		id, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), "ESMTPSA")
+		id, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ func suspend(t *testing.T, messages int) (w *world, began chan time.Duration) {
 		return unreached(c, queue.CauseAllHostsFailed)
 	}
 	for range messages {
-		if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+		if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestSuspendedWarns(t *testing.T) {
 			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
 		}
 		for range messages {
-			if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), "ESMTPSA"); err != nil {
+			if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -70,6 +70,25 @@ var classReasons = [...]logging.Reason{
 	ClassShutdown: logging.ReasonShutdown,
 }
 
+var groundReasons = [...]logging.Reason{
+	GroundNone:       logging.ReasonNone,
+	GroundSpam:       logging.ReasonSpamSuspected,
+	GroundVirus:      logging.ReasonVirusFound,
+	GroundAttachment: logging.ReasonAttachmentBlocked,
+	GroundLink:       logging.ReasonLinkBlocked,
+	GroundHeader:     logging.ReasonHeaderInvalid,
+	GroundSPF:        logging.ReasonSPFFailed,
+	GroundDKIM:       logging.ReasonDKIMFailed,
+	GroundDMARC:      logging.ReasonDMARCFailed,
+	GroundSender:     logging.ReasonSenderNotAllowed,
+	GroundQuota:      logging.ReasonSenderLimit,
+	GroundGreylist:   logging.ReasonGreylisted,
+	GroundListed:     logging.ReasonBlockedByList,
+	GroundHelo:       logging.ReasonHeloRejected,
+	GroundRecipient:  logging.ReasonUserUnknown,
+	GroundRate:       logging.ReasonRateLimited,
+}
+
 var verified = [...]logging.Verified{
 	queue.VerifiedNo:   logging.VerifiedNo,
 	queue.VerifiedPKIX: logging.VerifiedPKIX,

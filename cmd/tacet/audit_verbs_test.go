@@ -15,6 +15,7 @@ import (
 
 	"tacet/logging"
 	"tacet/queue"
+	"tacet/relay"
 )
 
 // recording is what a command puts on record, or why it need not.
@@ -137,7 +138,7 @@ func (d *daemon) queued(t *testing.T) string {
 	t.Helper()
 	e := &queue.Envelope{Sender: "anna@example.org", Origin: queue.Origin{Submission: true, User: "anna"},
 		Recipients: []queue.Recipient{{Path: "bob@example.net"}}}
-	id, err := d.relay.Accept(t.Context(), e, strings.NewReader("Subject: x\r\n\r\ny\r\n"), "ESMTPA")
+	id, err := d.relay.Accept(t.Context(), e, strings.NewReader("Subject: x\r\n\r\ny\r\n"), relay.Session{Protocol: "ESMTPA"})
 	if err != nil {
 		t.Fatal(err)
 	}

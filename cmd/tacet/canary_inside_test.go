@@ -258,8 +258,8 @@ func (g hookedGate) Admit(mx bool, o *queue.Origin, from queue.ReversePath, to q
 	return g.Relay.Admit(mx, o, from, to)
 }
 
-func (g hookedGate) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, with string) (queue.ID, error) {
-	id, err := g.Relay.Accept(ctx, e, content, with)
+func (g hookedGate) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s relay.Session) (queue.ID, error) {
+	id, err := g.Relay.Accept(ctx, e, content, s)
 	g.s.at(atAccept, &canarySight{envelope: e, err: err})
 	return id, err
 }

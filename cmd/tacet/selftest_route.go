@@ -58,7 +58,7 @@ func (d *daemon) sendCanary(ctx context.Context, q url.Values) (string, error) {
 		Origin:     queue.Origin{Submission: true, User: q.Get("user"), TLS: queue.TLS{None: queue.NoTLSNotUsed}},
 		Recipients: []queue.Recipient{{Path: queue.ForwardPath(q.Get("recipient") + "@" + string(way.domain)), Notify: queue.NotifyNever}},
 	}
-	id, err := d.relay.Accept(ctx, e, strings.NewReader(canaryMail(q)), "ESMTPA")
+	id, err := d.relay.Accept(ctx, e, strings.NewReader(canaryMail(q)), relay.Session{Protocol: "ESMTPA"})
 	if err != nil {
 		return "", fmt.Errorf("taking the canary: %w", err)
 	}
@@ -115,7 +115,7 @@ func startCapture() (*capture, error) {
 }
 
 // Accept implements inbound.Relay.
-func (c *capture) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ string) (queue.ID, error) {
+func (c *capture) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ relay.Session) (queue.ID, error) {
 	b, err := io.ReadAll(content)
 	if err != nil {
 		return queue.ID{}, err

@@ -67,7 +67,7 @@ func (swallow) Admit(bool, *queue.Origin, queue.ReversePath, queue.ForwardPath) 
 func (swallow) Ready() error { return nil }
 
 // Accept implements inbound.Relay.
-func (swallow) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ string) (queue.ID, error) {
+func (swallow) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ relay.Session) (queue.ID, error) {
 	if _, err := io.Copy(io.Discard, content); err != nil {
 		return queue.ID{}, err
 	}

@@ -23,7 +23,7 @@ func (sink) Admit(bool, *queue.Origin, queue.ReversePath, queue.ForwardPath) err
 }
 func (sink) Ready() error         { return nil }
 func (sink) Refuse(relay.Refusal) {}
-func (s sink) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ string) (queue.ID, error) {
+func (s sink) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ relay.Session) (queue.ID, error) {
 	for {
 		if _, err := content.Read(s.buf); err == io.EOF {
 			return queue.ID{1}, nil

@@ -102,6 +102,7 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 		Hostname:         s.config.Hostname,
 		TLS:              c,
 		Implicit:         c != nil && l.TLS == ImplicitTLS,
+		KeepHelo:         l.Kind == MX,
 		Auth:             l.Kind == Submission && s.config.Auth != nil,
 		MaxMessageSize:   limits.MaxMessageSize,
 		CommandTimeout:   limits.CommandTimeout,

@@ -209,6 +209,6 @@ func TestRelayDoesNotRead(t *testing.T) {
 // lazyRelay accepts without reading.
 type lazyRelay struct{ *fakeRelay }
 
-func (lazyRelay) Accept(context.Context, *queue.Envelope, io.Reader, string) (queue.ID, error) {
+func (lazyRelay) Accept(context.Context, *queue.Envelope, io.Reader, relay.Session) (queue.ID, error) {
 	return queue.ID{1}, nil
 }

@@ -66,7 +66,7 @@ func (f *fakeRelay) Ready() error {
 	return nil
 }
 
-func (f *fakeRelay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, with string) (queue.ID, error) {
+func (f *fakeRelay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s relay.Session) (queue.ID, error) {
 	if f.accept != nil {
 		if err := f.accept(ctx, e, content); err != nil {
 			return queue.ID{}, err
@@ -79,7 +79,7 @@ func (f *fakeRelay) Accept(ctx context.Context, e *queue.Envelope, content io.Re
 		f.errors = append(f.errors, err)
 		return queue.ID{}, errors.Join(errors.New("store the content"), err)
 	}
-	f.messages = append(f.messages, message{*e, string(b), with})
+	f.messages = append(f.messages, message{*e, string(b), s.Protocol})
 	return queue.NewID(time.Now()), nil
 }
 

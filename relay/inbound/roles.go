@@ -19,9 +19,9 @@ type Relay interface {
 	// Ready tells whether there is room for a message; asked at MAIL.
 	Ready() error
 	// Accept takes a message and answers for it from then on. It reads
-	// content to io.EOF, or to an error and then keeps nothing. with is the protocol
-	// for the Received field.
-	Accept(ctx context.Context, e *queue.Envelope, content io.Reader, with string) (queue.ID, error)
+	// content to io.EOF, or to an error and then keeps nothing. s is what the
+	// envelope does not say of the session.
+	Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s relay.Session) (queue.ID, error)
 	// Refuse puts a refusal on record. Refused content is Accept's to record.
 	Refuse(relay.Refusal)
 }

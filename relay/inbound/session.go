@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"tacet/queue"
+	"tacet/relay"
 	"tacet/relay/inbound/wire"
 )
 
@@ -90,7 +91,8 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 func (s *session) Data(io.Reader) error {
 	e := s.envelope
 	s.envelope = nil // it is the relay's now
-	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(), s.conn.Protocol())
+	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(),
+		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Helo: s.conn.Helo()})
 	switch {
 	case s.conn.Lost(): // go-smtp needs a reply, and no one reads it
 		return &smtp.SMTPError{Code: errInternal.Code, Message: errInternal.Text}

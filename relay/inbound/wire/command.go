@@ -77,13 +77,16 @@ func (c *Conn) constant(verb []byte) {
 }
 
 // helloCommand answers EHLO and HELO, which begin anew (RFC 5321 §4.1.4). The
-// name is of no use to anyone, so it is not kept.
+// name is kept only where SPF asks for it.
 func (c *Conn) helloCommand(extended bool, args []byte) {
 	if len(args) == 0 || !utf8.Valid(args) {
 		c.fail(replyNoName)
 		return
 	}
 	c.giveUp()
+	if c.set.KeepHelo {
+		c.helo = string(args)
+	}
 	switch {
 	case !extended:
 		c.hello = helloPlain

@@ -46,8 +46,9 @@ type Conn struct {
 	phase  phase
 
 	hello    hello
-	attached bool // go-smtp serves the connection
-	spoken   bool // a line was read
+	helo     string // the client's name, if it is kept
+	attached bool   // go-smtp serves the connection
+	spoken   bool   // a line was read
 	authed   bool
 	cancel   bool // a "*" of our own ends the SASL dialogue
 	ending   bool // after what is in out, the connection ends
@@ -124,6 +125,9 @@ func New(raw net.Conn, set *Settings) *Conn {
 
 // Client is the address of the client, invalid if it has none.
 func (c *Conn) Client() netip.Addr { return c.client }
+
+// Helo is the name that the client gave itself, unchecked, if Settings.KeepHelo says so.
+func (c *Conn) Helo() string { return c.helo }
 
 // Mail is the MAIL command of the transaction, or of the one that is being asked for.
 func (c *Conn) Mail() *Mail { return &c.mail }

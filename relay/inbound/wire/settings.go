@@ -17,6 +17,7 @@ type Settings struct {
 	TLS      *tls.Config // nil: no TLS
 	Implicit bool        // TLS before the greeting, no STARTTLS
 	Auth     bool        // AUTH PLAIN LOGIN is offered, under TLS
+	KeepHelo bool        // the name in EHLO is kept for SPF
 
 	MaxMessageSize   int64         // octets; 0: no limit
 	CommandTimeout   time.Duration // for one command line, and for writing replies; 0: 5 minutes
