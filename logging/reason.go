@@ -36,6 +36,7 @@ const (
 	ReasonNoSMTPUTF8    // internationalized addresses are not supported (SMTPUTF8)
 	ReasonNoRequireTLS  // the next hop lacks REQUIRETLS
 	ReasonTooLarge      // the message is too large for the next hop
+	ReasonLineTooLong   // a line of the message is longer than SMTP allows
 
 	// Of the relay itself.
 	ReasonAmbiguous      // the connection ended after the final dot: the next hop may have taken the message
@@ -146,6 +147,7 @@ var reasonTable = [reasonEnd]reasonText{
 	ReasonNo8BitMIME:          {"no_8bitmime", "the next hop lacks 8BITMIME", "dem Ziel fehlt 8BITMIME"},
 	ReasonNoSMTPUTF8:          {"no_smtputf8", "internationalized addresses are not supported (SMTPUTF8)", "internationalisierte Adressen werden nicht unterstützt (SMTPUTF8)"},
 	ReasonNoRequireTLS:        {"no_requiretls", "the next hop lacks REQUIRETLS", "dem Ziel fehlt REQUIRETLS"},
+	ReasonLineTooLong:         {"line_too_long", "a line of the message is longer than SMTP allows", "eine Zeile der Nachricht ist länger, als SMTP erlaubt"},
 	ReasonTooLarge:            {"too_large", "the message is too large for the next hop", "die Nachricht ist zu groß für das Ziel"},
 	ReasonAmbiguous:           {"ambiguous", "the connection ended after the final dot: the next hop may have taken the message", "die Verbindung endete nach dem Schlusspunkt: vielleicht hat das Ziel die Nachricht"},
 	ReasonShutdown:            {"shutdown", "the relay was stopping", "das Relay wurde gerade beendet"},

@@ -80,13 +80,16 @@ const (
 	CauseTooManyHops      // permanent, 5.4.6
 	CauseAllHostsFailed   // unused hosts remain none; each failed in its own way
 	CauseConcurrencyLimit // the next hop takes no more connections (421)
+	CauseLineTooLong      // a line is longer than the next hop may be sent: permanent
+
+	NumCauses int = iota // how many there are, CauseNone included
 )
 
 // Permanent tells whether waiting cannot help.
 func (c Cause) Permanent() bool {
 	switch c {
 	case CauseNoSuchDomain, CauseNoMX, CauseNullMX, CauseAddressForbidden, CauseLoopsBack, CauseBadDomain,
-		CauseNo8BitMIME, CauseNoSMTPUTF8, CauseTooLarge, CauseNoRequireTLS, CauseExpired, CauseDeletedByAdmin, CauseTooManyHops:
+		CauseNo8BitMIME, CauseNoSMTPUTF8, CauseTooLarge, CauseNoRequireTLS, CauseExpired, CauseDeletedByAdmin, CauseTooManyHops, CauseLineTooLong:
 		return true
 	}
 	return false

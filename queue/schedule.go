@@ -27,6 +27,22 @@ func (s Schedule) Next(id ID, attempts int, now time.Time) time.Time {
 	return now.Add(wait + jitter)
 }
 
+// NextInDoubt is [Schedule.Next] for a recipient whose attempt ended ambiguously:
+// the next hop may have the message, and each further attempt may be a duplicate. So
+// it waits an hour, twice as long after each attempt and at most a day, that what
+// broke the answer may be mended first; and always leaves room for a few attempts.
+func (s Schedule) NextInDoubt(id ID, attempts int, now time.Time) time.Time {
+	wait := min(time.Hour<<min(max(attempts, 1)-1, 5), 24*time.Hour)
+	if s.Lifetime > 0 {
+		wait = min(wait, s.Lifetime/4)
+	}
+	next := s.Next(id, attempts, now)
+	if doubt := now.Add(wait); doubt.After(next) {
+		return doubt
+	}
+	return next
+}
+
 // Expired tells whether the relay gives up at now, after the recipient's
 // attempts-th attempt. The lifetime alone does not decide it: a clock that was
 // wrong when the message came, or is wrong now, must not end mail that was hardly tried. So a

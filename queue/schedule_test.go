@@ -27,6 +27,29 @@ func TestScheduleNext(t *testing.T) {
 	}
 }
 
+func TestScheduleNextInDoubt(t *testing.T) {
+	short := Schedule{Retry: []time.Duration{5 * time.Minute}, Lifetime: 5 * 24 * time.Hour}
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		s        Schedule
+		attempts int
+		least    time.Duration
+	}{
+		{short, 0, time.Hour},
+		{short, 1, time.Hour},
+		{short, 2, 2 * time.Hour},
+		{short, 5, 16 * time.Hour},
+		{short, 6, 24 * time.Hour},
+		{short, 1000, 24 * time.Hour},
+		{Schedule{Retry: []time.Duration{6 * time.Hour}}, 1, 6 * time.Hour},
+		{Schedule{Retry: []time.Duration{time.Minute}, Lifetime: time.Hour}, 4, 15 * time.Minute},
+	} {
+		if got := c.s.NextInDoubt(NewID(now), c.attempts, now).Sub(now); got < c.least || got > c.least+c.least/10 {
+			t.Errorf("after attempt %d: %v, want %v", c.attempts, got, c.least)
+		}
+	}
+}
+
 func TestScheduleExpired(t *testing.T) {
 	five := Schedule{Retry: []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, time.Hour}, Lifetime: 5 * 24 * time.Hour}
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

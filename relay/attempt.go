@@ -119,6 +119,9 @@ func (r *Relay) judge(e *queue.Envelope, recipient int, reply queue.Reply, now t
 	default:
 		o.State = queue.Waiting
 		o.Next = schedule.Next(e.ID, rcpt.Attempts+1, now)
+		if reply.Cause == queue.CauseAmbiguous {
+			o.Next = schedule.NextInDoubt(e.ID, rcpt.Attempts+1, now)
+		}
 	}
 	return o
 }

@@ -23,6 +23,7 @@ type ReportInput struct {
 	ID         queue.ID // of the report itself
 	Hostname   string   // of this relay
 	Postmaster string   // mailbox the report comes from and where its reader finds help
+	Language   Language // of what people read in it
 
 	Original   *queue.Envelope
 	Recipients []Reported
@@ -31,6 +32,16 @@ type ReportInput struct {
 	Header  []byte // the original's header block
 	Content []byte // the whole original, for RET=FULL; may be nil. Over 50,000 octets it is not used
 }
+
+// Language is what the part of a report that people read is written in.
+type Language uint8
+
+// The languages, named as in the config.
+const (
+	LanguageBoth    Language = iota // English, then German
+	LanguageEnglish                 // "en"
+	LanguageGerman                  // "de"
+)
 
 // Reported is one recipient of a report.
 type Reported struct {
@@ -67,7 +78,7 @@ func Report(kind queue.Notify, now time.Time, in ReportInput) *queue.Report {
 	}
 	var b bytes.Buffer
 	r.topHeader(&b, boundary)
-	part(&b, boundary, "Content-Description: Notification\r\nContent-Language: en, de\r\n"+
+	part(&b, boundary, "Content-Description: Notification\r\nContent-Language: "+r.languageTags()+"\r\n"+
 		"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n", human)
 	part(&b, boundary, "Content-Description: Delivery report\r\n"+statusType, status)
 	part(&b, boundary, original.header, original.body)
@@ -114,13 +125,18 @@ func (r *report) envelope() *queue.Envelope {
 }
 
 func (r *report) subject() string {
-	switch r.kind {
-	case queue.NotifySuccess:
-		return "Your message was handed on / Ihre Nachricht wurde weitergegeben"
-	case queue.NotifyDelay:
-		return "Your message is still waiting / Ihre Nachricht wartet noch"
+	var subjects []string
+	for _, l := range r.languages() {
+		switch r.kind {
+		case queue.NotifySuccess:
+			subjects = append(subjects, l.aboutGiven)
+		case queue.NotifyDelay:
+			subjects = append(subjects, l.aboutDelayed)
+		default:
+			subjects = append(subjects, l.aboutFailed)
+		}
 	}
-	return "Your message could not be delivered / Ihre Nachricht ist nicht angekommen"
+	return strings.Join(subjects, " / ")
 }
 
 // topHeader writes the report's own header block.

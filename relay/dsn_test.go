@@ -79,6 +79,15 @@ var reportCases = []struct {
 			{Recipient: 2, Reply: queue.Reply{Stage: queue.StageConnect, Cause: queue.CauseExpired}},
 		}
 	}},
+	{"failure-english", queue.NotifyFailure, func(in *ReportInput) {
+		in.Language = LanguageEnglish
+		in.Recipients = []Reported{{Recipient: 0, Reply: queue.Reply{Cause: queue.CauseLineTooLong, Stage: queue.StageContent}}}
+	}},
+	{"delay-german", queue.NotifyDelay, func(in *ReportInput) {
+		in.Language = LanguageGerman
+		in.RetryUntil = in.Original.Arrived.Add(5 * 24 * time.Hour)
+		in.Recipients = []Reported{{Recipient: 0, Reply: queue.Reply{Cause: queue.CauseAmbiguous, Stage: queue.StageEnd}, Host: hostOne}}
+	}},
 	{"failure-domain", queue.NotifyFailure, func(in *ReportInput) {
 		in.Recipients = []Reported{{Recipient: 2, Reply: queue.Reply{Stage: queue.StageRoute, Cause: queue.CauseNoSuchDomain}}}
 	}},
@@ -267,7 +276,7 @@ func TestStatusOf(t *testing.T) {
 // TestEveryOutcomeExplained goes over all causes and codes: each has a status
 // of the class it is judged by and an explanation in both languages.
 func TestEveryOutcomeExplained(t *testing.T) {
-	for c := queue.CauseNone + 1; c <= queue.CauseConcurrencyLimit; c++ {
+	for c := queue.CauseNone + 1; int(c) < queue.NumCauses; c++ {
 		reply := queue.Reply{Cause: c}
 		status := statusOf(queue.NotifyFailure, reply)
 		want := uint16(4)
@@ -312,7 +321,7 @@ func FuzzReport(f *testing.F) {
 			e.Return = queue.ReturnFull
 		}
 		in.Header, in.Content = []byte(content), []byte(content)
-		reply := queue.Reply{Code: int(code), Text: text, Cause: queue.Cause(cause) % (queue.CauseConcurrencyLimit + 1)}
+		reply := queue.Reply{Code: int(code), Text: text, Cause: queue.Cause(int(cause) % queue.NumCauses)}
 		in.Recipients = []Reported{{Recipient: 0, Reply: reply}, {Recipient: 1, Reply: errorUnknown, Host: hostTwo}}
 		k := []queue.Notify{queue.NotifyFailure, queue.NotifyDelay}[kind%2]
 		checkReport(t, Report(k, reportNow, in))

@@ -50,6 +50,7 @@ var causeStatus = [...]queue.Enhanced{
 	queue.CauseNo8BitMIME:       {5, 6, 3},
 	queue.CauseNoSMTPUTF8:       {5, 6, 7}, // RFC 6531 §3.5
 	queue.CauseTooLarge:         {5, 3, 4},
+	queue.CauseLineTooLong:      {5, 6, 0},
 	queue.CauseNoRequireTLS:     {5, 7, 30}, // RFC 8689 §4.2.1
 	queue.CauseAmbiguous:        {4, 4, 2},
 	queue.CauseShutdown:         {4, 3, 2},
@@ -87,6 +88,7 @@ const (
 	topicLoop
 	topicProtocol
 	topicContent
+	topicLine
 	topicUTF8
 	topicPolicy
 	topicUnproven
@@ -207,6 +209,7 @@ var causeTopic = [...]topic{
 	queue.CauseNo8BitMIME:       topicContent,
 	queue.CauseNoSMTPUTF8:       topicUTF8,
 	queue.CauseTooLarge:         topicTooLarge,
+	queue.CauseLineTooLong:      topicLine,
 	queue.CauseNoRequireTLS:     topicRequireTLS,
 	queue.CauseAmbiguous:        topicInterrupted,
 	queue.CauseShutdown:         topicLocal,

@@ -14,18 +14,28 @@ const wrapAt = 72
 
 // phrases are the sentences of a report in one language.
 type phrases struct {
-	hello                  string // before the relay's name
-	failed, delayed, given string // what the report is about, before the recipients
-	dated, subject         string
-	expired                string // before the reason of the last attempt
-	said, saidBy           string
-	enclosed, waiting      string
-	until                  string
-	help                   string // before the postmaster's mailbox
-	date                   string // layout
+	tag                                   string               // RFC 5646
+	advice                                func(advices) advice // in this language
+	aboutFailed, aboutDelayed, aboutGiven string               // subjects, in US-ASCII
+	hello                                 string               // before the relay's name
+	failed, delayed, given                string               // what the report is about, before the recipients
+	dated, subject                        string
+	expired                               string // before the reason of the last attempt
+	said, saidBy                          string
+	enclosed, waiting                     string
+	until                                 string
+	help                                  string // before the postmaster's mailbox
+	date                                  string // layout
 }
 
 var english = phrases{
+	tag:    "en",
+	advice: func(a advices) advice { return a.en },
+
+	aboutFailed:  "Your message could not be delivered",
+	aboutDelayed: "Your message is still waiting",
+	aboutGiven:   "Your message was handed on",
+
 	hello:    "This is the mail server",
 	failed:   "Your message could not be delivered to:",
 	delayed:  "Your message could not be delivered yet to:",
@@ -43,6 +53,13 @@ var english = phrases{
 }
 
 var german = phrases{
+	tag:    "de",
+	advice: func(a advices) advice { return a.de },
+
+	aboutFailed:  "Ihre Nachricht ist nicht angekommen",
+	aboutDelayed: "Ihre Nachricht wartet noch",
+	aboutGiven:   "Ihre Nachricht wurde weitergegeben",
+
 	hello:    "Dies ist der Mailserver",
 	failed:   "Ihre Nachricht konnte nicht zugestellt werden an:",
 	delayed:  "Ihre Nachricht konnte noch nicht zugestellt werden an:",
@@ -59,13 +76,35 @@ var german = phrases{
 	date:     "02.01.2006, 15:04 UTC",
 }
 
-// human is the part for people, in English and then in German, as quoted-printable.
+// languages are those of the report, in their order.
+func (r *report) languages() []*phrases {
+	switch r.Language {
+	case LanguageEnglish:
+		return []*phrases{&english}
+	case LanguageGerman:
+		return []*phrases{&german}
+	}
+	return []*phrases{&english, &german}
+}
+
+func (r *report) languageTags() string {
+	var tags []string
+	for _, l := range r.languages() {
+		tags = append(tags, l.tag)
+	}
+	return strings.Join(tags, ", ")
+}
+
+// human is the part for people, in one language after the other, as quoted-printable.
 func (r *report) human() []byte {
 	groups := r.grouped()
 	var b text
-	r.write(&b, &english, groups, func(a advices) advice { return a.en })
-	b.WriteString("\r\n" + strings.Repeat("-", wrapAt) + "\r\n\r\n")
-	r.write(&b, &german, groups, func(a advices) advice { return a.de })
+	for i, l := range r.languages() {
+		if i > 0 {
+			b.WriteString("\r\n" + strings.Repeat("-", wrapAt) + "\r\n\r\n")
+		}
+		r.write(&b, l, groups)
+	}
 	return quoted([]byte(b.String()))
 }
 
@@ -106,7 +145,7 @@ func (r *report) grouped() []group {
 }
 
 // write writes the report in one language.
-func (r *report) write(b *text, p *phrases, groups []group, in func(advices) advice) {
+func (r *report) write(b *text, p *phrases, groups []group) {
 	b.wrap("", p.hello+" "+r.host()+".")
 	b.blank()
 	b.wrap("    ", p.dated+" "+r.Original.Arrived.UTC().Format(p.date))
@@ -131,7 +170,7 @@ func (r *report) write(b *text, p *phrases, groups []group, in func(advices) adv
 		if g.outcome.expired {
 			b.wrap("", p.expired)
 		}
-		a := in(g.outcome.topic)
+		a := p.advice(g.outcome.topic)
 		b.wrap("", a.what)
 		b.wrap("", a.do)
 		b.answer(p, g.outcome)

@@ -102,6 +102,10 @@ var topics = [...]advices{
 		advice{"The recipient's mail server cannot take the message in the form it has.", "Send it again as simple text, with attachments of a common kind."},
 		advice{"Der Mailserver des Empfängers kann die Nachricht in dieser Form nicht annehmen.", "Senden Sie sie noch einmal als einfachen Text, mit Anhängen gängiger Art."},
 	},
+	topicLine: {
+		advice{"The message has a line of more than 998 characters, which mail servers may not pass on.", "Send it again with shorter lines: as formatted text (HTML), or with the long text in an attachment."},
+		advice{"Die Nachricht hat eine Zeile von mehr als 998 Zeichen; so dürfen Mailserver sie nicht weitergeben.", "Senden Sie sie noch einmal mit kürzeren Zeilen: als formatierten Text (HTML) oder mit dem langen Text als Anhang."},
+	},
 	topicUTF8: {
 		advice{"The recipient's mail server takes no addresses or header fields with letters beyond A to Z.", "Use an address of plain letters for yourself and for the recipient, if there is one."},
 		advice{"Der Mailserver des Empfängers nimmt keine Adressen oder Kopfzeilen mit anderen Buchstaben als A bis Z an.", "Nehmen Sie für sich und den Empfänger Adressen aus einfachen Buchstaben, wenn es sie gibt."},

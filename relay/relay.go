@@ -29,6 +29,7 @@ type Config struct {
 	TrustedNetworks []netip.Prefix    // may submit without AUTH
 	RelayDomains    []string          // of an mx listener: lower case, A-labels
 	Schedule        queue.Schedule
+	ReportLanguage  Language
 	Concurrency     int // deliveries at a time to one destination; 0: 20
 	MaxHops         int // Received fields of a message that is still taken; 0: 50
 

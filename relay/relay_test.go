@@ -321,6 +321,31 @@ func TestDeferAndExpire(t *testing.T) {
 	})
 }
 
+// What the next hop may have taken waits longer than what it has not: each
+// further attempt may be a duplicate.
+func TestAmbiguousWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Schedule.Lifetime = 5 * 24 * time.Hour })
+		var at []time.Time
+		w.hop.answer = func(c *queue.Claim) Result {
+			at = append(at, time.Now())
+			return answered(c, queue.Reply{Cause: queue.CauseAmbiguous, Stage: queue.StageEnd})
+		}
+		if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
+			t.Fatal(err)
+		}
+		w.deliver(t, 24*time.Hour)
+		if len(at) != 5 || at[1].Sub(at[0]) < time.Hour || at[2].Sub(at[1]) < 2*time.Hour {
+			t.Errorf("attempts at %v", at)
+		}
+		for _, r := range w.journal.records[1:] {
+			if r.Event != logging.Deferred || r.Reason != logging.ReasonAmbiguous || r.Stage != logging.StageEnd || !r.NextAttempt.After(r.Time.Add(59*time.Minute)) {
+				t.Errorf("on record as %v %v, next at %v", r.Event, r.Reason, r.NextAttempt)
+			}
+		}
+	})
+}
+
 // A destination without a host that answers is probed, not hammered, and its
 // mail leaves at once when a host is back.
 func TestSuspend(t *testing.T) {

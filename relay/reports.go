@@ -41,7 +41,7 @@ func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, no
 			continue
 		}
 		in := ReportInput{
-			ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster),
+			ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster), Language: cfg.ReportLanguage,
 			Original: e, Recipients: recipients, RetryUntil: e.Arrived.Add(cfg.Schedule.Lifetime),
 		}
 		in.Header, in.Content = original(c, reportKinds[i] == queue.NotifyFailure && e.Return == queue.ReturnFull)

@@ -45,6 +45,7 @@ var causeReasons = [...]logging.Reason{
 	queue.CauseNo8BitMIME:       logging.ReasonNo8BitMIME,
 	queue.CauseNoSMTPUTF8:       logging.ReasonNoSMTPUTF8,
 	queue.CauseTooLarge:         logging.ReasonTooLarge,
+	queue.CauseLineTooLong:      logging.ReasonLineTooLong,
 	queue.CauseNoRequireTLS:     logging.ReasonNoRequireTLS,
 	queue.CauseAmbiguous:        logging.ReasonAmbiguous,
 	queue.CauseShutdown:         logging.ReasonShutdown,

@@ -110,9 +110,10 @@ type DNSConfig struct{ Resolvers []netip.AddrPort }
 
 // QueueConfig is [queue].
 type QueueConfig struct {
-	Retry        []time.Duration
-	Lifetime     time.Duration
-	DelayWarning time.Duration
+	Retry          []time.Duration
+	Lifetime       time.Duration
+	DelayWarning   time.Duration
+	ReportLanguage relay.Language
 }
 
 // LimitsConfig is [limits].

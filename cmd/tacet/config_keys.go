@@ -70,6 +70,7 @@ func (c *Config) sections() []section {
 			{"retry", durationsValue{&c.Queue.Retry, 10 * time.Second, 7 * day}, "waits after the first, second … attempt; the last repeats"},
 			{"lifetime", durationValue{&c.Queue.Lifetime, time.Minute, 30 * day}, "after it a message expires and its sender gets a report"},
 			{"delay_warning", durationValue{&c.Queue.DelayWarning, 0, 30 * day}, "after it the sender is told once that the message is late; \"0s\": never"},
+			{"report_language", enumValue[relay.Language]{&c.Queue.ReportLanguage, []string{"both", "en", "de"}}, "of delivery reports: English and German, or one of the two"},
 		}},
 		{"keys", []key{
 			{"master", textValue{&c.Keys.Master, masterSource}, "where the queue's master key comes from: \"file:/path\" (mode 0600), \"credential:NAME\" (of systemd) or \"prompt\" (a passphrase, asked for at each start). Default: a file that is made in keys/"},

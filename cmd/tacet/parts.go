@@ -117,6 +117,7 @@ func (c *Config) core() relay.Config {
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster),
 		TrustedNetworks: c.Relay.TrustedNetworks,
 		Schedule:        queue.Schedule{Retry: c.Queue.Retry, Lifetime: c.Queue.Lifetime, DelayWarning: c.Queue.DelayWarning},
+		ReportLanguage:  c.Queue.ReportLanguage,
 		Concurrency:     c.Delivery.Concurrency,
 	}
 	for _, domain := range c.Relay.Domains {

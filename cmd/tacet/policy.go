@@ -227,7 +227,7 @@ func effects() map[string]effect {
 		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
 		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",
 		"delivery.route.domain", "delivery.route.auth_user", "delivery.route.auth_password_file",
-		"queue.retry", "queue.delay_warning",
+		"queue.retry", "queue.delay_warning", "queue.report_language",
 		"limits.connections", "limits.connections_per_client", "limits.command_timeout", "limits.min_content_rate", "log.dir",
 	} {
 		all[name] = nothing

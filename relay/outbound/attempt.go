@@ -20,6 +20,7 @@ type attempt struct {
 	rcpts  []mailbox // of claim.Recipients
 	open   []int     // indexes into claim.Recipients: those without the last word
 	scan   scan      // what the content needs of a peer
+	long   bool      // the content is known to have a line that is too long for text
 
 	result relay.Result
 	last   fault // what is told to those that stay open
@@ -42,7 +43,7 @@ func (c *Client) Deliver(ctx context.Context, claim *queue.Claim) relay.Result {
 	}
 	a.closeOpen(ctx)
 	for i := range a.result.Replies {
-		if cause := int(a.result.Replies[i].Cause); cause < numCauses {
+		if cause := int(a.result.Replies[i].Cause); cause < queue.NumCauses {
 			c.stats.Causes[cause].Add(1)
 		}
 	}
@@ -77,9 +78,11 @@ func (a *attempt) check() bool {
 	case !ok:
 		a.settleOpen(queue.Reply{Stage: queue.StageMail, Cause: queue.CauseBadDomain, Enhanced: queue.Enhanced{5, 1, 7}})
 		return false
-	case a.claim.Content.Head != nil && a.env.Body != queue.BodyBinaryMIME && !sound(a.claim.Content.Head):
-		a.settleOpen(queue.Reply{Stage: queue.StageContent, Cause: queue.CauseContentDamaged})
-		return false
+	case a.claim.Content.Head != nil && a.env.Body != queue.BodyBinaryMIME:
+		if ok, a.long = sound(a.claim.Content.Head); !ok {
+			a.settleOpen(queue.Reply{Stage: queue.StageContent, Cause: queue.CauseContentDamaged})
+			return false
+		}
 	}
 	for i, r := range a.claim.Recipients {
 		m, ok := parseMailbox(string(a.env.Recipients[r].Path))
@@ -111,6 +114,7 @@ func (a *attempt) overKept(ctx context.Context) (skip netip.AddrPort) {
 				other.close()
 			}
 			return skip
+		case f != nil && f.again:
 		case f != nil:
 			a.note(f)
 			return c.hop.Addr

@@ -68,20 +68,17 @@ func (c *Client) CloseIdle() {
 // counters are the running numbers behind [Stats].
 type counters struct {
 	Opened, Reused, Stale, TLS, Plain atomic.Int64
-	Causes                            [numCauses]atomic.Int64
+	Causes                            [queue.NumCauses]atomic.Int64
 }
-
-// numCauses is the number of causes, CauseNone included.
-const numCauses = int(queue.CauseConcurrencyLimit) + 1
 
 // Stats counts what the client has done since it was made.
 type Stats struct {
-	Opened int64            // connections opened
-	Reused int64            // attempts that found a kept connection
-	Stale  int64            // of these, connections that turned out to be gone
-	TLS    int64            // sessions that got ready for MAIL under TLS
-	Plain  int64            // and in the clear
-	Causes [numCauses]int64 // recipients left without a deciding answer, by queue.Cause
+	Opened int64                  // connections opened
+	Reused int64                  // attempts that found a kept connection
+	Stale  int64                  // of these, connections that turned out to be gone
+	TLS    int64                  // sessions that got ready for MAIL under TLS
+	Plain  int64                  // and in the clear
+	Causes [queue.NumCauses]int64 // recipients left without a deciding answer, by queue.Cause
 }
 
 // Stats returns the numbers as they are now.

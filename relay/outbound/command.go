@@ -16,7 +16,7 @@ const (
 )
 
 // appendMail adds the MAIL command of e to b. The sender has passed parseMailbox.
-func appendMail(b []byte, e *queue.Envelope, size int64, sender mailbox, p *peer, utf8 bool) []byte {
+func appendMail(b []byte, e *queue.Envelope, body queue.BodyType, size int64, sender mailbox, p *peer, utf8 bool) []byte {
 	b = append(b, "MAIL FROM:<"...)
 	b = appendMailbox(b, sender, utf8)
 	b = append(b, '>')
@@ -25,9 +25,9 @@ func appendMail(b []byte, e *queue.Envelope, size int64, sender mailbox, p *peer
 		b = strconv.AppendInt(b, size, 10)
 	}
 	switch {
-	case e.Body == queue.BodyBinaryMIME && p.binaryMIME:
+	case body == queue.BodyBinaryMIME && p.binaryMIME:
 		b = append(b, " BODY=BINARYMIME"...)
-	case e.Body == queue.Body8BitMIME && p.eightBitMIME:
+	case body == queue.Body8BitMIME && p.eightBitMIME:
 		b = append(b, " BODY=8BITMIME"...)
 	}
 	if utf8 {
@@ -75,10 +75,14 @@ func appendRcpt(b []byte, r *queue.Recipient, m mailbox, p *peer, utf8 bool) []b
 	return append(b, "\r\n"...)
 }
 
-// appendMailbox adds m as it stood on the wire, except that towards a server
-// without SMTPUTF8 the domain goes as A-labels: checkClaim has seen to it that they exist.
+// appendMailbox writes m anew from its parts, with the local part quoted where
+// it has to be and nowhere else (RFC 5321 §4.1.2). Towards a server without SMTPUTF8 the
+// domain goes as A-labels: check has seen to it that they exist.
 func appendMailbox(b []byte, m mailbox, utf8 bool) []byte {
-	b = append(b, m.local...)
+	if m == (mailbox{}) { // the null reverse-path
+		return b
+	}
+	b = appendLocal(b, m.local)
 	if m.domain == "" {
 		return b
 	}
@@ -88,6 +92,22 @@ func appendMailbox(b []byte, m mailbox, utf8 bool) []byte {
 		return append(b, a...)
 	}
 	return append(b, m.domain...)
+}
+
+// appendLocal adds a local part as a dot-string if it is one, otherwise as a
+// quoted string with as few quoted pairs as can be.
+func appendLocal(b []byte, local string) []byte {
+	if isDotString(local) {
+		return append(b, local...)
+	}
+	b = append(b, '"')
+	for i := range len(local) {
+		if c := local[i]; c == '"' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, local[i])
+	}
+	return append(b, '"')
 }
 
 // appendNotify adds NOTIFY (RFC 3461 §4.1).

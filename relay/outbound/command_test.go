@@ -9,10 +9,19 @@ import (
 	"tacet/queue"
 )
 
+// requoted are paths that go out in another form: quoted where they have to be,
+// and nowhere else.
+var requoted = map[string]string{
+	"a..b.@example.com": `"a..b."@example.com`, "a..b@example.com": `"a..b"@example.com`, ".a@example.com": `".a"@example.com`,
+	`"a"@example.com`: "a@example.com", `"a.b"@example.com`: "a.b@example.com", `"ü"@example.com`: "ü@example.com",
+	`"\a\ b"@example.com`: `"a b"@example.com`,
+}
+
 func TestParseMailbox(t *testing.T) {
 	good := []string{
 		"a@b", "a.b+c@example.com", "a..b.@example.com", `"a b"@example.com`, `"a>b\"<c\\"@example.com`, `""@example.com`,
 		"a@[127.0.0.1]", "a@[IPv6:::1]", "a@_x.example", "Postmaster", "postmaster@x.example", "ü@example.com", "a@bücher.example",
+		`"a"@example.com`, `"a.b"@example.com`, `".a"@example.com`, `"\a\ b"@example.com`, `"a@b"@example.com`, `"ü"@example.com`, "a..b@example.com", ".a@example.com",
 		"!#$%&'*+-/=?^_`{|}~@example.com", strings.Repeat("a", 64) + "@" + strings.Repeat("b", 255),
 	}
 	for _, path := range good {
@@ -21,12 +30,16 @@ func TestParseMailbox(t *testing.T) {
 			t.Errorf("%q is refused", path)
 			continue
 		}
-		if got := string(appendMailbox(nil, m, true)); got != path {
-			t.Errorf("%q goes out as %q", path, got)
+		want := path
+		if anew, ok := requoted[path]; ok {
+			want = anew
+		}
+		if got := string(appendMailbox(nil, m, true)); got != want {
+			t.Errorf("%q goes out as %q, want %q", path, got, want)
 		}
 	}
 	bad := []string{
-		"", "@", "a@", "@b", "a", "a b@c", "a@b c", "a@b>c", "a>@b", "<a@b>", "a@b\r\nRCPT TO:<c@d", "a\r@b", "a\n@b", "a\x00@b", "a\t@b",
+		`"postmaster"`, "", "@", "a@", "@b", "a", "a b@c", "a@b c", "a@b>c", "a>@b", "<a@b>", "a@b\r\nRCPT TO:<c@d", "a\r@b", "a\n@b", "a\x00@b", "a\t@b",
 		`"a@b`, `"a"b@c`, `"a\"@b`, `"a` + "\r\n" + `"@b`, `"a` + "\x00" + `"@b`, `"a\` + "\r" + `"@b`, "a@b@c", "a@b:25", "a@[b", "a@b]", "a@[]", "a@[1>2]", "a@[1 2]",
 		"a@b NOTIFY=NEVER", "a,b@c", "a;b@c", "(a)b@c", "a@b\x7f", "a@b/../c", "a@b%00",
 		"a@b\u0085c", "a\u2028@b", "a\u00a0b@c", "a@b\u3000c", "a\xff@b", "a@\xc3",
@@ -120,11 +133,16 @@ func TestParameters(t *testing.T) {
 
 func TestNeverDowngraded(t *testing.T) {
 	eightBit := "Subject: x\r\n\r\nGrüße\r\n"
+	pad := strings.Repeat("0123456789\r\n", 20_000)
 	tests := []struct {
 		name, offer, content string
 		change               func(e *queue.Envelope)
 		want                 []queue.Cause
 	}{
+		{"longest line", chunks, strings.Repeat("x", 998) + "\r\n." + strings.Repeat("y", 997) + "\r\n", nil, []queue.Cause{0, 0}},
+		{"longer line", pipelines, "\r\n" + strings.Repeat("x", 999) + "\r\n", nil, []queue.Cause{queue.CauseLineTooLong, queue.CauseLineTooLong}},
+		{"longer line in a chunk", chunks, pad + strings.Repeat("x", 999), nil, []queue.Cause{queue.CauseLineTooLong, queue.CauseLineTooLong}},
+		{"longer line, late", lockstep, pad + strings.Repeat("x", 100_000) + "\r\n", nil, []queue.Cause{queue.CauseLineTooLong, queue.CauseLineTooLong}},
 		{"8BITMIME", "PIPELINING", eightBit, func(e *queue.Envelope) { e.Body = queue.Body8BitMIME }, []queue.Cause{queue.CauseNo8BitMIME, queue.CauseNo8BitMIME}},
 		{"8-bit never declared", "PIPELINING", eightBit, nil, []queue.Cause{0, 0}},
 		{"BINARYMIME", chunks, "a\nb", func(e *queue.Envelope) { e.Body = queue.BodyBinaryMIME }, []queue.Cause{queue.CauseNo8BitMIME, queue.CauseNo8BitMIME}},
@@ -154,6 +172,32 @@ func TestNeverDowngraded(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A peer with BINARYMIME takes lines of any length, for that is what they are
+// (RFC 3030 §3); found out on the way, the message is begun anew.
+func TestLongLinesAsBinary(t *testing.T) {
+	content := strings.Repeat("0123456789\r\n", 20_000) + strings.Repeat("x", 5000) + "\r\n.\r\n"
+	for _, test := range []struct {
+		name    string
+		content string
+		stream  bool
+		dials   int
+	}{{"short", letter + strings.Repeat("x", 5000) + "\r\n", false, 1}, {"in memory", content, false, 1}, {"streamed", content, true, 2}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := claim(test.content, "a@example.com")
+				if test.stream {
+					c = streamed(c)
+				}
+				r, h := deliver(t, c, server(chunks+" BINARYMIME", nil, nil))
+				got := h.taken()
+				if !r.Replies[0].Delivered() || h.dials() != test.dials || len(got) != 1 || got[0].content != test.content || !strings.Contains(got[0].from, "BODY=BINARYMIME") {
+					t.Errorf("%+v, %d connections, %d messages", r.Replies[0], h.dials(), len(got))
+				}
+			})
+		})
 	}
 }
 
@@ -204,7 +248,7 @@ func TestHELO(t *testing.T) {
 }
 
 func FuzzMailbox(f *testing.F) {
-	for _, s := range []string{"a@b", `"a b"@c`, "a@[::1]", "ü@ü.example", "a@b> NOTIFY=NEVER", `"v@evil> X=Y"@ok`, "a\r\n@b"} {
+	for _, s := range []string{"a@b", `"a b"@c`, `"\"\\"@c`, `"a"@b`, "a..b@c", `""@c`, "a@[::1]", "ü@ü.example", "a@b> NOTIFY=NEVER", `"v@evil> X=Y"@ok`, "a\r\n@b"} {
 		f.Add(s, s, s)
 	}
 	p := &peer{size: true, dsn: true, eightBitMIME: true}
@@ -218,8 +262,15 @@ func FuzzMailbox(f *testing.F) {
 				continue
 			}
 			e := &queue.Envelope{EnvID: envID, Recipients: []queue.Recipient{{ORcpt: orcpt}}}
-			checkCommand(t, string(appendMail(nil, e, 1, m, p, utf8)), "MAIL FROM:<", []string{"SIZE=", "SMTPUTF8", "ENVID="})
+			checkCommand(t, string(appendMail(nil, e, e.Body, 1, m, p, utf8)), "MAIL FROM:<", []string{"SIZE=", "SMTPUTF8", "ENVID="})
 			checkCommand(t, string(appendRcpt(nil, &e.Recipients[0], m, p, utf8)), "RCPT TO:<", []string{"ORCPT="})
+		}
+		printed := string(appendMailbox(nil, m, true))
+		if again, ok := parseMailbox(printed); len(printed) <= maxMailbox && (!ok || again != m) {
+			t.Fatalf("%q goes out as %q, which reads %+v instead of %+v", path, printed, again, m)
+		}
+		if string(appendMailbox(nil, m, true)) != printed || len(printed) > 2*len(path)+2 {
+			t.Fatalf("%q goes out as %q", path, printed)
 		}
 	})
 }

@@ -11,9 +11,16 @@ import (
 // blockSize is the most that is written at once, under one deadline.
 const blockSize = 64 << 10
 
-// errDamaged is content that must not go out: a bare CR, a bare LF, a NUL, or
-// not as long as it was announced.
-var errDamaged = errors.New("the stored content is not what was stored")
+// maxTextLine is the most octets of a line of content without its CR LF
+// (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1). The dot of dot-stuffing doesn't count.
+const maxTextLine = 998
+
+var (
+	// errDamaged is content that must not go out: a bare CR, a bare LF, a NUL, or
+	// not as long as it was announced.
+	errDamaged = errors.New("the stored content is not what was stored")
+	errLine    = errors.New("a line of the content is longer than allowed")
+)
 
 // blockWriter writes a block to the connection. last says that with it the
 // content is complete for the peer.
@@ -30,8 +37,10 @@ type contentWriter struct {
 	buf    []byte // what waits to be written
 	left   int64  // octets of content still to come
 	dots   bool   // DATA: dot-stuffing, and a final dot
-	binary bool   // BINARYMIME: any octet is content
-	middle bool   // not at the start of a line
+	binary bool   // BODY=BINARYMIME was said, and so any octet is content
+	wide   bool   // BODY=BINARYMIME was said for the lines' sake: they may have any length
+	line   int    // octets of the line under way, 0 at its start
+	long   bool   // some line is too long
 	cr     bool   // the last octet was a CR
 	done   bool   // the last block was written
 }
@@ -50,6 +59,9 @@ func (w *contentWriter) write(p []byte) *fault {
 		var ok bool
 		if dot, ok = w.check(p); !ok || w.cr && w.left == 0 {
 			return damaged()
+		}
+		if w.long && !w.wide {
+			return broken(queue.StageContent, queue.CauseLineTooLong, errLine)
 		}
 	}
 	for w.dots && dot >= 0 {
@@ -77,12 +89,13 @@ var (
 
 // check goes over p once: is each CR followed by LF, each LF behind a CR, and
 // there no NUL? dot is where the first line begins that starts with a dot, or -1.
+// How long lines are it notes in w.long.
 func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 	dot = -1
 	if bytes.IndexByte(p, 0) >= 0 || w.cr && p[0] != '\n' {
 		return dot, false
 	}
-	if !w.middle && p[0] == '.' {
+	if w.line == 0 && p[0] == '.' {
 		dot = 0
 	}
 	returns := bytes.Count(p, crlf[:1])
@@ -92,9 +105,13 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 	for at := 0; ; {
 		i := lineEnd(p[at:])
 		if i < 0 {
-			w.middle = at < len(p)
+			w.line += len(p) - at
 			break
 		}
+		if w.line+i > maxTextLine+1 { // with its CR
+			w.long = true
+		}
+		w.line = 0
 		at += i
 		if at == 0 && !w.cr || at > 0 && p[at-1] != '\r' {
 			return dot, false
@@ -107,6 +124,9 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 	w.cr = p[len(p)-1] == '\r'
 	if w.cr {
 		returns-- // its LF is to come
+	}
+	if w.line > maxTextLine+1 || w.line > maxTextLine && !w.cr {
+		w.long = true
 	}
 	return dot, returns == 0
 }
@@ -159,7 +179,7 @@ func (w *contentWriter) close() *fault {
 	case !w.dots:
 		return nil
 	}
-	if w.middle { // the final dot stands on a line of its own (RFC 5321 §4.1.1.4)
+	if w.line > 0 { // the final dot stands on a line of its own (RFC 5321 §4.1.1.4)
 		if f := w.put(crlf, false); f != nil {
 			return f
 		}
@@ -193,14 +213,15 @@ func (w *contentWriter) writeAll(p []byte) *fault {
 	return nil
 }
 
-// sound tells whether all of content may go out.
-func sound(content []byte) bool {
+// sound tells whether all of content may go out, and long whether some of its
+// lines may not, as text.
+func sound(content []byte) (ok, long bool) {
 	var w contentWriter
 	if len(content) == 0 {
-		return true
+		return true, false
 	}
-	_, ok := w.check(content)
-	return ok && !w.cr
+	_, ok = w.check(content)
+	return ok && !w.cr, w.long
 }
 
 // damaged is the fault of content that must not go out. No hop would mend it.

@@ -220,6 +220,8 @@ func TestWalksTheHops(t *testing.T) {
 		{"dot 5yz", []script{refuse("end", "554 no"), good}, 1, 554},
 		{"silence", []script{func(s *side) { s.stall() }, good}, 2, 250},
 		{"all 5yz", []script{refuse("greeting", "554 no")}, 3, 554},
+		{"all 521", []script{refuse("greeting", "521 no mail here")}, 3, 521},
+		{"521 and 554", []script{refuse("greeting", "521 no mail here"), refuse("greeting", "554 no"), refuse("greeting", "521 no mail here")}, 3, 554},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -232,8 +234,14 @@ func TestWalksTheHops(t *testing.T) {
 				if r.Replies[0].Code != test.code || h.dials() != test.dials {
 					t.Errorf("%d connections: %+v", h.dials(), r.Replies[0])
 				}
+				if test.name == "521 and 554" && r.Replies[0].Permanent() {
+					t.Error("a host that may take mail later is not waited for")
+				}
 				if test.name == "all 5yz" && r.Replies[0].Permanent() {
 					t.Error("a banner refuses no recipient")
+				}
+				if test.name == "all 521" && !r.Replies[0].Permanent() {
+					t.Error("hosts that take no mail at all are waited for")
 				}
 				if want := netip.AddrFrom4([4]byte{192, 0, 2, byte(test.dials)}); r.Host != want {
 					t.Errorf("host %v, want %v", r.Host, want)

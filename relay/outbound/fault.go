@@ -20,6 +20,8 @@ type fault struct {
 	decided bool
 	// stale: on a kept connection, a fresh one to the same host may do.
 	stale bool
+	// again: the same host takes what is open if it is said otherwise, which it will be.
+	again bool
 	// inClear, if set, is why the same host may be tried without TLS.
 	inClear queue.NoTLS
 	// tls is that of the session that was being set up.

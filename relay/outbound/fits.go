@@ -13,6 +13,9 @@ func (t *transaction) fits() *fault {
 	if p.size && p.maxSize > 0 && t.claim.Content.Size > p.maxSize { // RFC 1870 §6.2
 		return ours(queue.StageMail, queue.CauseTooLarge, queue.Enhanced{5, 3, 4})
 	}
+	if t.long && !p.anyLine() {
+		return tooLongLine()
+	}
 	if f := t.fitsBody(p); f != nil {
 		return f
 	}
@@ -66,6 +69,24 @@ func (t *transaction) fitsUTF8(p *peer) *fault {
 	}
 	t.compact()
 	return nil
+}
+
+// anyLine tells whether the peer takes lines of any length (RFC 3030 §3). Text
+// with long lines is said to be BINARYMIME there, as what it is; nobody else gets it.
+func (p *peer) anyLine() bool { return p.binaryMIME && p.chunking }
+
+// tooLongLine is the refusal of text that no peer without BINARYMIME can be
+// trusted to keep as it is: some cut such lines, some break them.
+func tooLongLine() *fault {
+	return ours(queue.StageContent, queue.CauseLineTooLong, queue.Enhanced{5, 6, 0})
+}
+
+// body is what MAIL says of the content.
+func (t *transaction) body() queue.BodyType {
+	if t.long {
+		return queue.BodyBinaryMIME
+	}
+	return t.env.Body
 }
 
 func asciiDomain(m mailbox) bool {

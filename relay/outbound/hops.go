@@ -63,11 +63,12 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, auth *relay.Login,
 		}
 		before := len(a.open)
 		f, _ = a.use(ctx, c)
-		if f != nil {
+		switch {
+		case f != nil && f.again:
+		case f != nil:
 			a.note(f)
 			return
-		}
-		if len(a.open) == 0 || len(a.open) == before {
+		case len(a.open) == 0 || len(a.open) == before:
 			return
 		}
 	}

@@ -14,7 +14,7 @@ const maxMailbox = 64 + 1 + 255
 
 // mailbox is what a path is, as far as a command needs to know.
 type mailbox struct {
-	local, domain string // domain without "@", empty for a bare "Postmaster"
+	local, domain string // what the local part stands for, without quotes; domain without "@", empty for a bare "Postmaster"
 	utf8Local     bool   // the local part is not ASCII
 	utf8Domain    bool
 }
@@ -37,6 +37,9 @@ func parseMailbox(path string) (m mailbox, ok bool) {
 		return m, false
 	}
 	m.local = path[:end]
+	if path[0] == '"' {
+		m.local = unquoted(path[1 : end-1])
+	}
 	if end == len(path) {
 		return m, strings.EqualFold(path, "postmaster") // RFC 5321 §4.5.1
 	}
@@ -66,6 +69,27 @@ func quotedEnd(s string) int {
 		}
 	}
 	return -1
+}
+
+// unquoted is what a quoted string's inside stands for (RFC 5321 §4.1.2).
+func unquoted(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// isDotString tells whether a local part can stand without quotes: atoms with
+// single dots between them (RFC 5321 §4.1.2, RFC 6531 §3.3).
+func isDotString(s string) bool {
+	return s != "" && dotStringEnd(s) == len(s) && s[0] != '.' && s[len(s)-1] != '.' && !strings.Contains(s, "..")
 }
 
 // atomSpecials are the characters beside letters and digits that an atom takes

@@ -143,10 +143,12 @@ func (c *conn) hello(orHELO bool) *fault {
 }
 
 // unwelcome is the fault of a host that will not talk to us. Another may, and
-// this one later: 5yz here refuses no recipient.
+// this one later: 5yz here refuses no recipient. But 521 says that the host takes no mail
+// at all (RFC 7504 §3.1): where no other host is left, waiting for it is in vain.
 func (c *conn) unwelcome(r *reply, stage queue.Stage) *fault {
 	f := &fault{reply: r.toQueue(stage)}
 	switch {
+	case r.code == 521:
 	case r.code == 421:
 		f.reply.Cause = queue.CauseConcurrencyLimit
 	case r.class() == 5:

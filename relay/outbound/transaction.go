@@ -239,7 +239,7 @@ func (t *transaction) because(f *fault) *fault {
 // mail and rcpt add a command to b.
 func (t *transaction) mail(b []byte) []byte {
 	t.told()
-	b, start := appendMail(b, t.env, t.claim.Content.Size, t.sender, &t.c.peer, t.utf8), len(b)
+	b, start := appendMail(b, t.env, t.body(), t.claim.Content.Size, t.sender, &t.c.peer, t.utf8), len(b)
 	t.c.said(queue.StageMail, b[start:])
 	return b
 }
@@ -271,7 +271,7 @@ func (t *transaction) content() *fault {
 		return t.c.outOfStep(queue.StageContent)
 	}
 	content := &t.claim.Content
-	w := contentWriter{to: t, left: content.Size, dots: !t.chunk, binary: t.env.Body == queue.BodyBinaryMIME && t.chunk}
+	w := contentWriter{to: t, left: content.Size, dots: !t.chunk, binary: t.env.Body == queue.BodyBinaryMIME && t.chunk, wide: t.long}
 	w.buf = t.c.out[:0]
 	if t.stream == nil {
 		w.buf = slices.Grow(w.buf, min(len(content.Head), blockSize)+len(finalDot)+maxChunkCommand)
@@ -285,6 +285,13 @@ func (t *transaction) content() *fault {
 	switch {
 	case f == nil:
 		return t.onEnd()
+	case f.reply.Cause == queue.CauseLineTooLong: // the peer waits for the rest in vain
+		t.c.dead, t.long = true, true
+		if t.c.peer.anyLine() {
+			f.again = true
+			return f
+		}
+		return tooLongLine()
 	case t.ended || f.reply.Code == 0:
 		t.c.dead = true
 		return f
