@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +124,7 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (o
 		return nil, 0, &Rejection{Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Class: ClassSize,
 			Text: "The message's header is too large"}
 	}
-	if info.Received > cfg.MaxHops {
+	if info.Received > cfg.MaxHops || !e.Origin.Submission && rounds(got[:info.End], cfg.Hostname) > maxRounds {
 		// RFC 5321 §6.3
 		return nil, 0, &Rejection{Code: 554, Enhanced: queue.Enhanced{5, 4, 6}, Class: ClassLoop,
 			Text: "Too many hops: the message seems to run in a loop"}
@@ -152,6 +153,16 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (o
 		}
 	}
 	return append(out, got[from:]...), trace, nil
+}
+
+// maxRounds is how often a message that comes from outside may have been here
+// before: a mailbox may forward to another. Two relays that each take the other for the primary
+// pass a message back and forth until one of them says so.
+const maxRounds = 3
+
+// rounds counts the trace fields of this relay in a header block.
+func rounds(head []byte, hostname string) int {
+	return bytes.Count(head, []byte("Received: by "+hostname+" with "))
 }
 
 // appendReceived adds the trace field (RFC 5321 §4.4). It names neither the

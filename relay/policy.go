@@ -1,10 +1,7 @@
 package relay
 
 import (
-	"slices"
 	"strings"
-
-	"golang.org/x/net/idna"
 
 	"tacet/queue"
 )
@@ -31,7 +28,7 @@ func (r *Relay) Admit(mx bool, o *queue.Origin, from queue.ReversePath, to queue
 	if domain == "" {
 		return nil // bare Postmaster: the wire lets no other mailbox without a domain through
 	}
-	if r.relayDomain(domain) {
+	if r.relayDomain(domain) && !foreignRoute(to) {
 		return nil
 	}
 	return &Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, Class: ClassPolicy,
@@ -52,11 +49,17 @@ func (r *Relay) trusted(o *queue.Origin) bool {
 }
 
 func (r *Relay) relayDomain(d queue.Domain) bool {
-	name := strings.TrimSuffix(strings.ToLower(string(d)), ".")
-	if ascii, err := idna.Lookup.ToASCII(name); err == nil { // RFC 6531 §3.3: U-labels and A-labels name the same domain
-		name = ascii
-	}
-	return slices.Contains(r.config.Load().RelayDomains, name)
+	relays := r.config.Load().Relays
+	return relays != nil && relays(d)
+}
+
+// foreignRoute tells whether a mailbox of a relay domain asks, in its local
+// part, to be sent on from there: "user%far.example", "far.example!user" or
+// "user@far.example" in quotes. The primary may trust this relay and do so, and
+// then both are an open relay together.
+func foreignRoute(to queue.ForwardPath) bool {
+	local := string(to[:max(strings.LastIndexByte(string(to), '@'), 0)])
+	return strings.ContainsAny(local, "%!@")
 }
 
 // Ready tells whether a message can be taken now: nil or a *Rejection that

@@ -24,10 +24,10 @@ type Journal interface {
 
 // Config is what the core needs to know. It may be replaced while the relay runs.
 type Config struct {
-	Hostname        string            // in Received fields and reports
-	Postmaster      queue.ForwardPath // takes what is addressed to <Postmaster>, and signs reports
-	TrustedNetworks []netip.Prefix    // may submit without AUTH
-	RelayDomains    []string          // of an mx listener: lower case, A-labels
+	Hostname        string                  // in Received fields and reports
+	Postmaster      queue.ForwardPath       // takes what is addressed to <Postmaster>, and signs reports
+	TrustedNetworks []netip.Prefix          // may submit without AUTH
+	Relays          func(queue.Domain) bool // tells relay domains, those of an mx listener; nil: there are none
 	Schedule        queue.Schedule
 	ReportLanguage  Language
 	Concurrency     int // deliveries at a time to one destination; 0: 20

@@ -25,6 +25,7 @@ type Config struct {
 	TLS        CertificateConfig
 	Auth       AuthConfig
 	Relay      RelayConfig
+	Primary    PrimaryConfig
 	Delivery   DeliveryConfig
 	DNS        DNSConfig
 	Queue      QueueConfig
@@ -74,6 +75,13 @@ type RelayConfig struct {
 	Domains         []string
 	MaxMessageSize  Size
 	MaxRecipients   int
+}
+
+// PrimaryConfig is [primary]: what takes the mail for relay.domains. Without
+// Hosts it is what of the domain's MX is preferred to this relay.
+type PrimaryConfig struct {
+	Hosts []string
+	TLS   relay.TLSPolicy
 }
 
 // DeliveryConfig is [delivery] with its timeouts and routes.

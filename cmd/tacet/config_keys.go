@@ -51,6 +51,10 @@ func (c *Config) sections() []section {
 			{"max_message_size", sizeValue{&c.Relay.MaxMessageSize, 64_000, 1_000_000_000}, "largest message, as the SIZE extension tells clients"},
 			{"max_recipients", numberValue{&c.Relay.MaxRecipients, 100, 50_000}, "of one message; a standard relay takes at least 100 (RFC 5321 §4.5.3.1.8)"},
 		}},
+		{"primary", []key{
+			{"hosts", hostsValue{&c.Primary.Hosts}, "what takes the mail for relay.domains, in the order to try them: \"mail.example.org\" or \"192.0.2.1\", that very host. Empty: what of the domain's MX is preferred to this relay. A [[delivery.route]] for the domain goes first"},
+			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
+		}},
 		{"delivery", append(c.Delivery.Smarthost.keys(), []key{
 			{"concurrency", numberValue{&c.Delivery.Concurrency, 1, 1000}, "connections per next hop"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
@@ -117,8 +121,10 @@ func (r *RouteConfig) keys() []key {
 func (s *Smarthost) keys() []key {
 	return []key{
 		{"next_hop", textValue{&s.NextHop, nextHop}, "\"smarthost.example:587\" (its MX, or else its addresses) or \"[127.0.0.1]:2626\" (that very host); empty: the MX of the recipient's domain"},
-		{"tls", enumValue[relay.TLSPolicy]{&s.TLS, []string{"opportunistic", "require", "verify", "none"}}, "opportunistic: when offered; require: any certificate; verify: a valid one; none: never"},
+		{"tls", enumValue[relay.TLSPolicy]{&s.TLS, tlsPolicies()}, "opportunistic: when offered; require: any certificate; verify: a valid one; none: never"},
 		{"auth_user", textValue{&s.AuthUser, anyText}, "user name at the next hop"},
 		{"auth_password_file", textValue{&s.AuthPasswordFile, filename}, "file with the password at the next hop, its first line, mode 0600"},
 	}
 }
+
+func tlsPolicies() []string { return []string{"opportunistic", "require", "verify", "none"} }

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/route"
 )
 
 // validate adds what is wrong between values that are each allowed.
 func (c *Config) validate(f *faults) {
 	c.validateListeners(f)
 	c.validateDelivery(f)
+	c.validatePrimary(f)
 	c.validateLog(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
@@ -92,6 +94,22 @@ func (c *Config) validateDelivery(f *faults) {
 		}
 		seen[domain] = true
 		c.validateSmarthost(f, path, routeTables, r.Smarthost)
+	}
+}
+
+// validatePrimary checks that the primary is another host, and has a domain.
+func (c *Config) validatePrimary(f *faults) {
+	if !c.source.given("primary.tls") {
+		c.Primary.TLS = c.Delivery.TLS
+	}
+	line := c.source.lines["primary.hosts"]
+	if len(c.Primary.Hosts) > 0 && len(c.Relay.Domains) == 0 {
+		f.also(line, "primary.hosts without relay.domains: name the domains that they take mail for, as [relay] domains = [\"example.org\"]")
+	}
+	for _, text := range c.Primary.Hosts {
+		if host, err := route.ParseHost(text); err == nil && host.Host != "" && host.Host == strings.ToLower(c.Hostname) {
+			f.also(line, "primary.hosts has %q, which is this relay itself: name the host that has the mailboxes", text)
+		}
 	}
 }
 

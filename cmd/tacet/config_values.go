@@ -312,3 +312,19 @@ func (d domainsValue) set(v any) error {
 	return nil
 }
 func (d domainsValue) String() string { return list(*d.p, func(s string) string { return s }) }
+
+// hostsValue is a list of hosts, each that very one.
+type hostsValue struct{ p *[]string }
+
+func (h hostsValue) set(v any) error {
+	hosts := []string{}
+	for text, ok := range texts(v) {
+		if _, err := route.ParseHost(text); !ok || err != nil {
+			return errors.New("want a list of hosts such as [\"mail.example.org\", \"192.0.2.1\", \"[2001:db8::1]:2525\"]")
+		}
+		hosts = append(hosts, text)
+	}
+	*h.p = hosts
+	return nil
+}
+func (h hostsValue) String() string { return list(*h.p, func(s string) string { return s }) }

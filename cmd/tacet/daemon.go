@@ -40,7 +40,7 @@ type daemon struct {
 	incidents *logging.Incidents
 	client    *outbound.Client
 	relay     *relay.Relay
-	users     *auth.Users
+	users     *auth.Users // nil without submission
 	certs     certificates
 	server    *inbound.Server
 	ports     []port
@@ -234,7 +234,11 @@ func (d *daemon) assemble(context.Context) error {
 	return nil
 }
 
+// openUsers reads who may log in. A relay without submission holds no password.
 func (d *daemon) openUsers(context.Context) error {
+	if !d.config.hasKind(KindSubmission) {
+		return nil
+	}
 	users, err := auth.Open(d.config.Auth.UsersFile)
 	if err != nil {
 		return err

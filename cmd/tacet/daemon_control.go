@@ -163,6 +163,9 @@ func (d *daemon) reloadOnSignal() (restart []string, err error) {
 }
 
 func (d *daemon) reloadUsers() error {
+	if d.users == nil {
+		return nil
+	}
 	if err := d.users.Reload(); err != nil {
 		return err
 	}

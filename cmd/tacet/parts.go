@@ -4,10 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync/atomic"
-
-	"golang.org/x/net/idna"
 
 	"tacet/logging"
 	"tacet/queue"
@@ -61,7 +58,15 @@ func (c *Config) router() (*route.Router, error) {
 	config := route.Config{
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
 		NextHop: hop, Auth: login, TLS: c.Delivery.TLS,
-		DenySpecial: c.Delivery.DenySpecialAddresses,
+		DenySpecial:  c.Delivery.DenySpecialAddresses,
+		RelayDomains: c.Relay.Domains, PrimaryTLS: &c.Primary.TLS,
+	}
+	for _, host := range c.Primary.Hosts {
+		primary, err := route.ParseHost(host)
+		if err != nil {
+			return nil, fmt.Errorf("primary.hosts: %w", err)
+		}
+		config.Primary = append(config.Primary, primary)
 	}
 	for _, l := range c.Listeners {
 		host, number, _ := cutPort(l.Address)
@@ -120,19 +125,19 @@ func (c *Config) core() relay.Config {
 		ReportLanguage:  c.Queue.ReportLanguage,
 		Concurrency:     c.Delivery.Concurrency,
 	}
-	for _, domain := range c.Relay.Domains {
-		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
-			domain = strings.ToLower(ascii)
-		}
-		config.RelayDomains = append(config.RelayDomains, domain)
+	if len(c.Relay.Domains) > 0 {
+		config.Relays = route.NewDomains(c.Relay.Domains).Has
 	}
 	return config
 }
 
 func (c *Config) inbound(d *daemon) inbound.Config {
 	config := inbound.Config{
-		Hostname: c.Hostname, Relay: gate{d.relay, d.users}, Auth: d.users,
+		Hostname: c.Hostname, Relay: d.relay,
 		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
+	}
+	if d.users != nil {
+		config.Relay, config.Auth = gate{d.relay, d.users}, d.users
 	}
 	if c.needsCertificate() {
 		config.TLS = d.certs.config()

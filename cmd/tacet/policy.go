@@ -99,6 +99,13 @@ func (c *Config) parties() []policyParty {
 	} else {
 		parties = append(parties, policyParty{"the MX of each recipient's domain", "the message, with the recipients of that domain only"})
 	}
+	if len(c.Relay.Domains) > 0 {
+		who := "the preferred MX of the relay domains"
+		if len(c.Primary.Hosts) > 0 {
+			who = strings.Join(c.Primary.Hosts, ", ")
+		}
+		parties = append(parties, policyParty{who, "mail to " + strings.Join(c.Relay.Domains, ", ")})
+	}
 	for _, r := range c.Delivery.Routes {
 		who := r.NextHop
 		if who == "" {
@@ -189,6 +196,7 @@ func effects() map[string]effect {
 		"delivery.route.next_hop":         hop,
 		"delivery.tls":                    tls,
 		"delivery.route.tls":              tls,
+		"primary.tls":                     tls,
 		"delivery.deny_special_addresses": {is(widens, "false"), "a foreign MX record may lead mail into our own networks"},
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
@@ -222,7 +230,7 @@ func effects() map[string]effect {
 	}
 	for _, name := range []string{
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
-		"relay.domains", "relay.max_message_size", "relay.max_recipients",
+		"relay.domains", "primary.hosts", "relay.max_message_size", "relay.max_recipients",
 		"delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency",
 		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
 		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",

@@ -135,6 +135,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"delivery.route.next_hop":         {"[[delivery.route]]\ndomain = \"example.net\"\nnext_hop = \"smart.example:587\"", "Wider"},
 		"delivery.tls":                    {"[delivery]\ntls = \"none\"", "Wider"},
 		"delivery.route.tls":              {"[[delivery.route]]\ndomain = \"example.net\"\ntls = \"none\"", "Wider"},
+		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},

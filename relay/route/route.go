@@ -48,7 +48,9 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	ch := r.choiceFor(d)
 	var hops []relay.Hop
 	var fault *relay.RouteError
-	if !ch.hop.IsZero() {
+	if ch.primary {
+		hops, fault = r.toPrimary(ctx, ch, string(d))
+	} else if !ch.hop.IsZero() {
 		hops, fault = r.toNextHop(ctx, ch.hop)
 		fault = recoverable(fault)
 	} else {
@@ -75,9 +77,13 @@ func (r *Router) choiceFor(d queue.Destination) choice {
 		return ch
 	}
 	if !isNextHop(d) {
+		if ch, ok := r.relays[string(d)]; ok {
+			return ch
+		}
 		return r.rules.match(string(d), r.base)
 	}
 	spec, _, _ := strings.Cut(string(d), "/")
+	spec, _, _ = strings.Cut(spec, ",") // of a primary with several hosts
 	hop, err := ParseNextHop(spec)
 	if err != nil {
 		return choice{} // isDomain refuses d

@@ -23,6 +23,10 @@ type Config struct {
 	TLS     relay.TLSPolicy // where no rule says otherwise
 	Rules   []Rule          // the first that selects a domain counts
 
+	RelayDomains []string         // this relay is a fallback MX of these: see primary.go
+	Primary      []NextHop        // their primary, the hosts in the order to try them; empty: the MX preferred to this relay
+	PrimaryTLS   *relay.TLSPolicy // towards it; nil: TLS
+
 	DenySpecial bool     // no address in a range that [Forbidden] knows, but for configured next hops
 	Resolver    Resolver // nil: a [Stub] with /etc/resolv.conf
 	HostsFile   string   // empty: /etc/hosts. Asked first for configured hosts in brackets or without a dot
@@ -48,6 +52,7 @@ type Router struct {
 	denySpecial bool
 	base        choice // where no rule selects
 	rules       rules
+	relays      map[string]choice            // by relay domain
 	named       map[queue.Destination]choice // every configured next hop
 
 	mu    sync.RWMutex
@@ -60,6 +65,9 @@ type choice struct {
 	hop  NextHop
 	tls  relay.TLSPolicy
 	auth *relay.Login
+
+	primary bool      // of a relay domain
+	others  []NextHop // of a primary, to be tried after hop
 }
 
 // badDomain is the destination of every recipient whose domain is none. It is
@@ -91,6 +99,7 @@ func New(c Config) *Router {
 		}
 		r.rules.add(rule.Domains, r.name(ch))
 	}
+	r.primaries(c)
 	postmaster := c.Postmaster
 	if postmaster == "" {
 		postmaster = queue.Domain(c.Hostname)
@@ -100,23 +109,28 @@ func New(c Config) *Router {
 }
 
 // name gives ch its destination. Routes by the same next hop share it unless
-// they differ in TLS or login: mail for one must not use the other's connections.
+// they differ in TLS or login: mail for one must not use the other's connections. A
+// primary shares it with primaries only.
 func (r *Router) name(ch choice) choice {
 	if ch.hop.IsZero() {
 		return ch
 	}
-	spec := ch.hop.String()
+	var spec strings.Builder
+	spec.WriteString(ch.hop.String())
+	for _, other := range ch.others {
+		spec.WriteString("," + other.String())
+	}
 	for n := 1; ; n++ {
-		ch.dest = queue.Destination(spec)
+		ch.dest = queue.Destination(spec.String())
 		if n > 1 {
-			ch.dest = queue.Destination(spec + "/" + strconv.Itoa(n))
+			ch.dest = queue.Destination(spec.String() + "/" + strconv.Itoa(n))
 		}
 		other, taken := r.named[ch.dest]
 		if !taken {
 			r.named[ch.dest] = ch
 			return ch
 		}
-		if other.tls == ch.tls && sameLogin(other.auth, ch.auth) {
+		if other.tls == ch.tls && other.primary == ch.primary && sameLogin(other.auth, ch.auth) {
 			return other
 		}
 	}
@@ -129,7 +143,7 @@ func sameLogin(a, b *relay.Login) bool {
 // Destination implements [relay.Router]: the configured next hop, or the
 // domain in lower case as A-label, or an address literal.
 func (r *Router) Destination(to queue.ForwardPath) queue.Destination {
-	if r.rules.empty() && r.base.dest != "" {
+	if r.rules.empty() && r.base.dest != "" && len(r.relays) == 0 {
 		return r.base.dest
 	}
 	domain := string(to.Domain())
@@ -173,6 +187,12 @@ func normalize(domain string) (string, bool) {
 
 // choose is the destination of a normal domain or literal.
 func (r *Router) choose(name string) queue.Destination {
+	if ch, ok := r.relays[name]; ok {
+		if ch.dest == "" {
+			return queue.Destination(name)
+		}
+		return ch.dest
+	}
 	if d := r.rules.match(name, r.base).dest; d != "" {
 		return d
 	}
@@ -213,15 +233,32 @@ func (r *rules) add(p Pattern, ch choice) {
 
 // match returns the first rule for name, or otherwise.
 func (r *rules) match(name string, otherwise choice) choice {
-	if len(r.list) == 0 {
-		return otherwise
-	}
-	first := len(r.list)
-	if n, ok := r.exact[name]; ok {
-		first = n
-	}
+	first := r.first(name)
 	if r.all > 0 {
 		first = min(first, r.all-1)
+	}
+	if first == len(r.list) {
+		return otherwise
+	}
+	return r.list[first]
+}
+
+// named returns the first rule that selects name, those for everything aside.
+func (r *rules) named(name string) (choice, bool) {
+	if first := r.first(name); first < len(r.list) {
+		return r.list[first], true
+	}
+	return choice{}, false
+}
+
+// first is the index of that rule, or as many as there are.
+func (r *rules) first(name string) int {
+	first := len(r.list)
+	if first == 0 {
+		return 0
+	}
+	if n, ok := r.exact[name]; ok {
+		first = n
 	}
 	for rest := name; rest != "" && name[0] != '['; {
 		_, rest, _ = strings.Cut(rest, ".")
@@ -229,8 +266,5 @@ func (r *rules) match(name string, otherwise choice) choice {
 			first = min(first, n)
 		}
 	}
-	if first == len(r.list) {
-		return otherwise
-	}
-	return r.list[first]
+	return first
 }
