@@ -44,12 +44,9 @@ func (e *editor) line(raw []byte, want removal) error {
 		want.apply(&line.Record)
 		changed := e.edit != nil && e.edit(&line.Record)
 		if want != 0 || changed {
-			buf, err := e.enc.encode(&line.Record, line.Time)
-			if err != nil {
-				return err
-			}
-			defer buf.Free()
-			raw = buf.Bytes()[:buf.Len()-1]
+			anew := e.enc.encode(&line.Record, line.Time)
+			defer anew.free()
+			raw = bytes.TrimSuffix(anew.bytes(), newline)
 		}
 	}
 	e.sum.Write(raw)

@@ -1,178 +1,185 @@
 package logging
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/buffer"
-	"go.uber.org/zap/zapcore"
 )
 
-// timeLayout is RFC 3339 with microseconds, for times in UTC.
-const timeLayout = "2006-01-02T15:04:05.000000Z"
-
-// encoder turns records into lines by zap's JSON encoder. It is safe for
-// concurrent use, and the only way into the relay log.
+// encoder turns records into lines. It is safe for concurrent use, and the only
+// way into the relay log. A line is written where it is counted in nanoseconds,
+// so it is put together by hand; the tests hold each key and its place to the schema.
 type encoder struct {
-	json  zapcore.Encoder
 	lines sync.Pool // of *line
 
 	cut     atomic.Uint64 // values that were too long
 	dropped atomic.Uint64 // values that had no right to be there
 }
 
-func newEncoder() *encoder {
-	return &encoder{json: zapcore.NewJSONEncoder(zapcore.EncoderConfig{})}
-}
+func newEncoder() *encoder { return new(encoder) }
 
-// line is a record while it is encoded, with what this needs reused.
+// line is a record as it is encoded, with what this needs reused.
 type line struct {
 	*Record
 	enc     *encoder
-	at      time.Time
-	fields  [1]zapcore.Field
-	scratch []byte
+	text    []byte // the line so far
+	scratch []byte // of a text that has to be made visible
 	headers headers
-	out     bool // tls.out may stand here
 }
 
-// The parts of a line that are objects of their own, in one allocation with it.
-type (
-	tlsPart    line
-	tlsIn      line
-	tlsOut     line
-	statusPart line
-)
+// usualLine is more than most lines take.
+const usualLine = 1 << 10
 
 // encode gives the line of r, newline included. The caller frees it.
-func (e *encoder) encode(r *Record, at time.Time) (*buffer.Buffer, error) {
+func (e *encoder) encode(r *Record, at time.Time) *line {
 	l, _ := e.lines.Get().(*line)
 	if l == nil {
-		l = &line{enc: e}
-		l.fields[0] = zap.Inline(l)
+		l = &line{enc: e, text: make([]byte, 0, usualLine)}
 	}
-	l.Record, l.at = r, at
-	buf, err := e.json.EncodeEntry(zapcore.Entry{}, l.fields[:])
+	l.Record, l.text = r, l.text[:0]
+	l.record(at)
 	l.Record = nil
-	l.headers = headers{}
-	e.lines.Put(l)
-	return buf, err
+	return l
 }
 
-// MarshalLogObject writes the keys of the schema, in its order.
-func (l *line) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	l.time(enc, "time", l.at)
+// line gives the record as it is read back.
+func (e *encoder) line(r *Record) Line {
+	l := e.encode(r, r.Time)
+	defer l.free()
+	return Line{*r, bytes.TrimSuffix(bytes.Clone(l.bytes()), newline)}
+}
+
+// bytes is the line, until it is freed.
+func (l *line) bytes() []byte { return l.text }
+
+// free lets the line's memory be used for the next one.
+func (l *line) free() {
+	if cap(l.text) > limitHeaders { // of header fields: rare, and not to be kept
+		l.text = nil
+	}
+	l.headers = headers{}
+	l.enc.lines.Put(l)
+}
+
+// record writes the keys of the schema, in its order.
+func (l *line) record(at time.Time) {
+	l.text = append(l.text, '{')
+	l.time("time", at)
 	if l.NextHost.IsValid() && l.permit(attemptEvents) {
-		l.ip(enc, "next_host", l.NextHost)
+		l.ip("next_host", l.NextHost)
 	}
 	if l.User != "" {
-		l.text(enc, "user", l.User, limitUser)
+		l.visible("user", l.User, limitUser)
 	}
 	if l.Client.IsValid() {
-		l.ip(enc, "client", l.Client)
+		l.ip("client", l.Client)
 	}
-	l.out = !l.Out.isZero() && l.permit(attemptEvents)
-	if l.out || !l.In.isZero() {
-		if err := enc.AddObject("tls", (*tlsPart)(l)); err != nil {
-			return err
-		}
-	}
+	l.legs()
 	if (l.HasSender || l.Sender != "") && l.permit(messageEvents) {
 		if l.Sender == "" {
-			enc.AddString("sender", "<>")
+			l.plain("sender", "<>")
 		} else {
-			l.text(enc, "sender", l.Sender, limitAddress)
+			l.visible("sender", l.Sender, limitAddress)
 		}
 	}
 	if l.Recipient != "" && l.permit(messageEvents) {
-		l.text(enc, "recipient", l.Recipient, limitAddress)
+		l.visible("recipient", l.Recipient, limitAddress)
 	}
 	if l.Subject != "" && l.permit(messageEvents) {
-		l.text(enc, "subject", l.Subject, limitSubject)
+		l.visible("subject", l.Subject, limitSubject)
 	}
-	if len(l.Headers) > 0 && l.permit(events(ContentRejected)) {
-		l.headers.prepare(l.Record.Headers)
+	if len(l.Headers) > 0 && l.permit(1<<ContentRejected) {
+		l.headers.prepare(l.Headers)
 	}
-	if err := enc.AddObject("status", (*statusPart)(l)); err != nil {
-		return err
-	}
+	l.open("status")
+	l.status()
+	l.text = append(l.text, '}')
 	if len(l.headers.fields) > 0 {
-		return enc.AddArray("headers", &l.headers)
+		l.headerFields()
 	}
-	return nil
+	l.text = append(l.text, '}', '\n')
 }
 
-func (p *tlsPart) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	l := (*line)(p)
-	if !l.In.isZero() {
-		if err := enc.AddObject("in", (*tlsIn)(p)); err != nil {
-			return err
-		}
-	}
-	if l.out {
-		return enc.AddObject("out", (*tlsOut)(p))
-	}
-	return nil
-}
-
-func (p *tlsIn) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	(*line)(p).tls(enc, p.In)
-	return nil
-}
-
-func (p *tlsOut) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	(*line)(p).tls(enc, p.Out)
-	return nil
-}
-
-func (l *line) tls(enc zapcore.ObjectEncoder, t TLS) {
-	if t.Version == 0 {
-		l.enum(enc, "none", t.None.String())
+// legs writes how both connections were protected.
+func (l *line) legs() {
+	out := !l.Out.isZero() && l.permit(attemptEvents)
+	if !out && l.In.isZero() {
 		return
 	}
-	l.enum(enc, "version", versionName(t.Version))
-	if t.Cipher != 0 {
-		enc.AddString("cipher", cipherName(t.Cipher))
+	l.open("tls")
+	if !l.In.isZero() {
+		l.leg("in", l.In)
 	}
-	l.enum(enc, "verified", t.Verified.String())
+	if out {
+		l.leg("out", l.Out)
+	}
+	l.text = append(l.text, '}')
 }
 
-func (p *statusPart) MarshalLogObject(enc zapcore.ObjectEncoder) error {
-	l := (*line)(p)
-	l.enum(enc, "event", l.Event.String())
+func (l *line) leg(key string, t TLS) {
+	l.open(key)
+	if t.Version == 0 {
+		l.enum("none", t.None.String())
+	} else {
+		l.enum("version", versionName(t.Version))
+		if t.Cipher != 0 {
+			l.plain("cipher", cipherName(t.Cipher))
+		}
+		l.enum("verified", t.Verified.String())
+	}
+	l.text = append(l.text, '}')
+}
+
+func (l *line) status() {
+	l.enum("event", l.Event.String())
 	if l.ID != "" && l.permit(messageEvents) {
-		l.token(enc, "id", l.ID)
+		l.token("id", l.ID)
 	}
 	if l.Code != 0 && l.check(l.Code >= 200 && l.Code <= 599) {
-		enc.AddInt("code", l.Code)
+		l.number("code", l.Code)
 	}
 	if l.Enhanced != ([3]uint16{}) {
-		l.enhanced(enc)
+		l.enhanced()
 	}
 	if l.Reason != ReasonNone {
-		l.enum(enc, "reason", l.Reason.String())
+		l.enum("reason", l.Reason.String())
 	}
 	if l.Stage != StageNone {
-		l.enum(enc, "stage", l.Stage.String())
+		l.enum("stage", l.Stage.String())
 	}
 	if l.Attempt != 0 && l.permit(messageEvents) && l.check(l.Attempt > 0 && l.Attempt <= limitAttempt) {
-		enc.AddInt("attempt", l.Attempt)
+		l.number("attempt", l.Attempt)
+	}
+	if l.Repeated && l.permit(repeatEvents) {
+		l.mark("repeated")
 	}
 	if !l.NextAttempt.IsZero() && l.permit(1<<Deferred|1<<Released) {
-		l.time(enc, "next_attempt", l.NextAttempt)
+		l.time("next_attempt", l.NextAttempt)
 	}
 	if l.RemoteID != "" && l.permit(1<<Delivered) {
-		l.token(enc, "remote_id", l.RemoteID)
+		l.token("remote_id", l.RemoteID)
 	}
 	if (l.HeadersCut || l.headers.cut) && l.permit(1<<ContentRejected) {
-		enc.AddBool("headers_cut", true)
+		l.mark("headers_cut")
 	}
-	return nil
+}
+
+func (l *line) headerFields() {
+	l.key("headers")
+	l.text = append(l.text, '[')
+	for i, h := range l.headers.fields {
+		if i > 0 {
+			l.text = append(l.text, ',')
+		}
+		l.text = appendQuoted(append(l.text, '['), h.name)
+		l.text = appendQuoted(append(l.text, ','), h.value)
+		l.text = append(l.text, ']')
+	}
+	l.text = append(l.text, ']')
 }
 
 // permit tells whether a field of these events may stand here, and counts it if not.
@@ -185,52 +192,128 @@ func (l *line) check(ok bool) bool {
 	return ok
 }
 
-func (l *line) enum(enc zapcore.ObjectEncoder, key, name string) {
+// key begins a key of the object that is open. Keys are names of the schema.
+func (l *line) key(name string) {
+	if l.text[len(l.text)-1] != '{' {
+		l.text = append(l.text, ',')
+	}
+	l.text = append(l.text, '"')
+	l.text = append(l.text, name...)
+	l.text = append(l.text, '"', ':')
+}
+
+// open begins an object.
+func (l *line) open(key string) {
+	l.key(key)
+	l.text = append(l.text, '{')
+}
+
+// plain writes a text that needs no escape: a name of ours, or one that was looked at.
+func (l *line) plain(key, value string) {
+	l.key(key)
+	l.text = append(l.text, '"')
+	l.text = append(l.text, value...)
+	l.text = append(l.text, '"')
+}
+
+func (l *line) enum(key, name string) {
 	if l.check(name != "") {
-		enc.AddString(key, name)
+		l.plain(key, name)
 	}
 }
 
-func (l *line) text(enc zapcore.ObjectEncoder, key, value string, limit int) {
+func (l *line) token(key, value string) {
+	if l.check(token(value)) {
+		l.plain(key, value)
+	}
+}
+
+func (l *line) visible(key, value string, limit int) {
+	l.key(key)
 	if plain(value, limit) {
-		enc.AddString(key, value)
+		l.text = appendQuoted(l.text, value)
 		return
 	}
 	var cut bool
 	if l.scratch, cut = appendVisible(l.scratch[:0], value, limit); cut {
 		l.enc.cut.Add(1)
 	}
-	enc.AddByteString(key, l.scratch)
+	l.text = appendQuoted(l.text, l.scratch)
 }
 
-func (l *line) token(enc zapcore.ObjectEncoder, key, value string) {
-	if l.check(token(value)) {
-		enc.AddString(key, value)
-	}
+func (l *line) number(key string, n int) {
+	l.key(key)
+	l.text = strconv.AppendInt(l.text, int64(n), 10)
 }
 
-func (l *line) ip(enc zapcore.ObjectEncoder, key string, ip netip.Addr) {
-	l.scratch = ip.Unmap().WithZone("").AppendTo(l.scratch[:0])
-	enc.AddByteString(key, l.scratch)
+func (l *line) mark(key string) {
+	l.key(key)
+	l.text = append(l.text, "true"...)
 }
 
-func (l *line) time(enc zapcore.ObjectEncoder, key string, t time.Time) {
+func (l *line) ip(key string, ip netip.Addr) {
+	l.key(key)
+	l.text = ip.Unmap().WithZone("").AppendTo(append(l.text, '"'))
+	l.text = append(l.text, '"')
+}
+
+func (l *line) time(key string, t time.Time) {
+	l.key(key)
 	t = t.UTC()
 	if year := t.Year(); !l.check(year >= 1970 && year <= 9999) {
 		t = time.Unix(0, 0).UTC()
 	}
-	l.scratch = t.AppendFormat(l.scratch[:0], timeLayout)
-	enc.AddByteString(key, l.scratch)
+	l.text = appendTime(append(l.text, '"'), t)
+	l.text = append(l.text, '"')
 }
 
-func (l *line) enhanced(enc zapcore.ObjectEncoder) {
+func (l *line) enhanced() {
 	e := l.Enhanced
 	if !l.check((e[0] == 2 || e[0] == 4 || e[0] == 5) && e[1] <= limitEnhanced && e[2] <= limitEnhanced) {
 		return
 	}
-	l.scratch = appendEnhanced(l.scratch[:0], e)
-	enc.AddByteString("enhanced", l.scratch)
+	l.key("enhanced")
+	l.text = appendEnhanced(append(l.text, '"'), e)
+	l.text = append(l.text, '"')
 }
+
+// appendQuoted appends a visible text as a JSON string (RFC 8259 §7): of what
+// must be escaped there it can hold quotes and backslashes alone.
+func appendQuoted[T string | []byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i := range len(s) {
+		if c := s[i]; c == '"' || c == '\\' {
+			dst = append(dst, s[from:i]...)
+			dst = append(dst, '\\')
+			from = i
+		}
+	}
+	return append(append(dst, s[from:]...), '"')
+}
+
+// timeLayout is RFC 3339 with microseconds, for times in UTC.
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+// appendTime appends t, in UTC and of a year with four digits, in timeLayout:
+// what Time.AppendFormat does, in a quarter of the time.
+func appendTime(dst []byte, t time.Time) []byte {
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	micro := t.Nanosecond() / 1000
+	dst = appendPair(appendPair(dst, year/100), year%100)
+	dst = appendPair(append(dst, '-'), int(month))
+	dst = appendPair(append(dst, '-'), day)
+	dst = appendPair(append(dst, 'T'), hour)
+	dst = appendPair(append(dst, ':'), minute)
+	dst = appendPair(append(dst, ':'), second)
+	dst = appendPair(append(dst, '.'), micro/10000)
+	dst = appendPair(appendPair(dst, micro/100%100), micro%100)
+	return append(dst, 'Z')
+}
+
+// appendPair appends a number below 100 in two digits.
+func appendPair(dst []byte, n int) []byte { return append(dst, byte('0'+n/10), byte('0'+n%10)) }
 
 // token tells whether s is of the strict form of identifiers: letters,
 // digits, "-", "." and "_", at most limitID of them.
@@ -283,21 +366,6 @@ func unfold(value string) string {
 
 // jsonLen is the length of a visible text between its quotes.
 func jsonLen(s string) int { return len(s) + strings.Count(s, `"`) + strings.Count(s, `\`) }
-
-func (h *headers) MarshalLogArray(enc zapcore.ArrayEncoder) error {
-	for i := range h.fields {
-		if err := enc.AppendArray(&h.fields[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *headerPair) MarshalLogArray(enc zapcore.ArrayEncoder) error {
-	enc.AppendString(p.name)
-	enc.AppendString(p.value)
-	return nil
-}
 
 func appendEnhanced(dst []byte, e [3]uint16) []byte {
 	dst = strconv.AppendUint(dst, uint64(e[0]), 10)

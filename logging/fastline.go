@@ -215,6 +215,7 @@ func (s *scanner) status(r *Record) {
 	if s.key(`"attempt":`) {
 		r.Attempt = s.number()
 	}
+	r.Repeated = s.key(`"repeated":true`)
 	if s.key(`"next_attempt":`) {
 		r.NextAttempt = s.time()
 	}

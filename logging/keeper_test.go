@@ -72,12 +72,9 @@ func (p place) set(t *testing.T, name string, d day, from, to int) {
 	for i := from; i < to; i++ {
 		r := full(Delivered)
 		r.ID = numbered(i, i+1)[0]
-		buf, err := enc.encode(r, d.begin().Add(time.Duration(i)*time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, buf.Bytes()...)
-		buf.Free()
+		buf := enc.encode(r, d.begin().Add(time.Duration(i)*time.Second))
+		lines = append(lines, buf.bytes()...)
+		buf.free()
 	}
 	if err := os.WriteFile(filepath.Join(p.dir, name), lines, 0o640); err != nil {
 		t.Fatal(err)

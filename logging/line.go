@@ -84,6 +84,7 @@ type wireStatus struct {
 	Reason      string `json:"reason"`
 	Stage       string `json:"stage"`
 	Attempt     int    `json:"attempt"`
+	Repeated    bool   `json:"repeated"`
 	NextAttempt string `json:"next_attempt"`
 	RemoteID    string `json:"remote_id"`
 	HeadersCut  bool   `json:"headers_cut"`
@@ -110,6 +111,7 @@ func (w *wireLine) record() (r Record, ok bool) {
 		Reason:      name(&p, s.Reason, ParseReason),
 		Stage:       name(&p, s.Stage, parseStage),
 		Attempt:     s.Attempt,
+		Repeated:    s.Repeated,
 		NextAttempt: p.time(s.NextAttempt),
 		RemoteID:    s.RemoteID,
 		HeadersCut:  s.HeadersCut,

@@ -149,12 +149,9 @@ func (l *Log) Write(r *Record) error {
 	if at.IsZero() {
 		at = time.Now()
 	}
-	buf, err := l.enc.encode(r, at)
-	if err != nil {
-		return fmt.Errorf("relay log: encode: %w", err)
-	}
-	defer buf.Free()
-	size := buf.Len()
+	line := l.enc.encode(r, at)
+	defer line.free()
+	size := len(line.bytes())
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,7 +161,7 @@ func (l *Log) Write(r *Record) error {
 	if l.closing {
 		return ErrClosed
 	}
-	l.pending.add(dayOf(at), buf.Bytes())
+	l.pending.add(dayOf(at), line.bytes())
 	l.taken += uint64(size)
 	if len(l.pending.data) == size {
 		notify(l.wake)

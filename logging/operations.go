@@ -43,6 +43,7 @@ const (
 	OpLogClosed
 	OpRetentionDeleted
 	OpRetentionFailed
+	OpRecallFailed
 	OpSealed
 	OpSealFailed
 	OpClockJump
@@ -93,6 +94,7 @@ var opTable = [opEnd]opText{
 	OpLogClosed:             {zapcore.ErrorLevel, "log_closed", "records of the relay log were lost at the end"},
 	OpRetentionDeleted:      {zapcore.InfoLevel, "retention_deleted", "log files past their retention were deleted"},
 	OpRetentionFailed:       {zapcore.ErrorLevel, "retention_failed", "log files past their retention could not be deleted"},
+	OpRecallFailed:          {zapcore.ErrorLevel, "log_recall_failed", "the end of the relay log cannot be read: what was told before a crash is told again unmarked"},
 	OpSealed:                {zapcore.InfoLevel, "log_sealed", "days of the relay log that are over were compressed and encrypted"},
 	OpSealFailed:            {zapcore.ErrorLevel, "log_seal_failed", "a day of the relay log could not be sealed: it stays as it is, and is tried again"},
 	OpClockJump:             {zapcore.WarnLevel, "clock_jump", "the clock was set, or the machine slept"},

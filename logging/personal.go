@@ -1,7 +1,6 @@
 package logging
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -29,14 +28,7 @@ func (p Person) Records(ctx context.Context, dir, keyDir string) iter.Seq2[Line,
 				return
 			}
 			own := p.own(line.Record)
-			buf, err := enc.encode(&own, own.Time)
-			if err != nil {
-				yield(Line{}, err)
-				return
-			}
-			raw := bytes.TrimSuffix(bytes.Clone(buf.Bytes()), newline)
-			buf.Free()
-			if !yield(Line{own, raw}, nil) {
+			if !yield(enc.line(&own), nil) {
 				return
 			}
 		}

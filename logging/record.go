@@ -24,6 +24,7 @@ type Record struct {
 	Reason      Reason
 	Stage       Stage
 	Attempt     int
+	Repeated    bool // told once before: see [Recall]
 	NextAttempt time.Time
 	RemoteID    string
 	Headers     []HeaderField // Event ContentRejected only

@@ -1,23 +1,15 @@
 package logging
 
-import (
-	"bytes"
-	"net/netip"
-)
+import "net/netip"
 
 // StatusOnly makes what shows a record to those who may see how a mail went
 // and not whose it was: without the fields of [ClassIdentity] and [ClassSensitive].
-func StatusOnly() func(Line) (Line, error) {
+func StatusOnly() func(Line) Line {
 	enc := newEncoder()
-	return func(l Line) (Line, error) {
+	return func(l Line) Line {
 		r := l.Record
 		r.User, r.Client, r.Sender, r.HasSender, r.Recipient = "", netip.Addr{}, "", false, ""
 		removeSubject.apply(&r)
-		buf, err := enc.encode(&r, r.Time)
-		if err != nil {
-			return Line{}, err
-		}
-		defer buf.Free()
-		return Line{r, bytes.TrimSuffix(bytes.Clone(buf.Bytes()), newline)}, nil
+		return enc.line(&r)
 	}
 }

@@ -73,6 +73,7 @@ const (
 	allEvents     eventSet = 1<<eventEnd - 2
 	messageEvents          = allEvents &^ (1<<AuthFailed | 1<<TLSFailed)
 	attemptEvents eventSet = 1<<Delivered | 1<<Deferred | 1<<Failed | 1<<Expired
+	repeatEvents           = attemptEvents | 1<<Deleted
 )
 
 // Schema gives the fields of the relay log in the order of a line.
@@ -96,6 +97,7 @@ func Schema() []Field {
 		{"status.reason", TypeEnum, 0, ClassStatus, "R1", allEvents, reasonNames, "why"},
 		{"status.stage", TypeEnum, 0, ClassStatus, "R1", allEvents, tableNames(stageTable[:]), "at which step it ended"},
 		{"status.attempt", TypeNumber, limitAttempt, ClassStatus, "R1", messageEvents, nil, "number of the attempt"},
+		{"status.repeated", TypeMark, 0, ClassTechnical, "R1", repeatEvents, nil, "it may have been told before: the relay crashed between this record and the queue's"},
 		{"status.next_attempt", TypeTime, 0, ClassStatus, "R1", events(Deferred, Released), nil, "when it is tried again"},
 		{"status.remote_id", TypeToken, limitID, ClassStatus, "R1", events(Delivered), nil, "queue ID at the next hop"},
 		{"status.headers_cut", TypeMark, 0, ClassStatus, "R3", events(ContentRejected), nil, "the header block was longer than what is kept"},

@@ -69,16 +69,13 @@ func full(e Event) *Record {
 		RemoteID:    "4XyzAB-cd.1_2",
 		Headers:     []HeaderField{{"From", "a@example.org"}},
 		HeadersCut:  true,
+		Repeated:    true,
 	}
 }
 
 func encodeLine(t testing.TB, r *Record) []byte {
 	t.Helper()
-	buf, err := newEncoder().encode(r, r.Time)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Clone(buf.Bytes())
+	return bytes.Clone(newEncoder().encode(r, r.Time).bytes())
 }
 
 // keysOf lists the keys of a line in their order, the legs of tls as one.
@@ -151,7 +148,7 @@ func TestFullLine(t *testing.T) {
 	want := `{"time":"2026-05-04T03:02:01.000007Z","next_host":"2001:db8::25","user":"anna","client":"203.0.113.9",` +
 		`"tls":{"in":{"version":"1.3","cipher":"TLS_AES_128_GCM_SHA256","verified":"dane"},"out":{"none":"not_offered"}},` +
 		`"sender":"<>","recipient":"bob@example.net","subject":"Angebot 4711","status":{"event":"delivered","id":"K3V9QM2X7D4RP6TA",` +
-		`"code":250,"enhanced":"2.1.5","reason":"greylisted","stage":"end","attempt":3,"remote_id":"4XyzAB-cd.1_2"}}` + "\n"
+		`"code":250,"enhanced":"2.1.5","reason":"greylisted","stage":"end","attempt":3,"repeated":true,"remote_id":"4XyzAB-cd.1_2"}}` + "\n"
 	if got := string(encodeLine(t, r)); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

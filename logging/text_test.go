@@ -2,6 +2,7 @@ package logging
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -129,11 +130,8 @@ func TestLongValuesAreCutAndCounted(t *testing.T) {
 	r.ID = strings.Repeat("i", 65)
 	r.Code = 999
 	r.Reason = 9999
-	buf, err := e.encode(r, r.Time)
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := ParseLine([]byte(strings.TrimSuffix(buf.String(), "\n")))
+	buf := e.encode(r, r.Time)
+	back, err := ParseLine([]byte(strings.TrimSuffix(string(buf.bytes()), "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +146,24 @@ func TestLongValuesAreCutAndCounted(t *testing.T) {
 	}
 	if e.dropped.Load() < 5 {
 		t.Errorf("%d counted as dropped, want 5 and those of the event", e.dropped.Load())
+	}
+}
+
+// What the encoder writes by hand is what the standard library writes.
+func TestTextsAndTimesAsTheLibraryHasThem(t *testing.T) {
+	for _, s := range []string{"", `"`, `\`, `a"b\c""`, "Grüße – 日本 \U0001f642", `\u202e`, `</script>`} {
+		got := appendQuoted(nil, s)
+		var back string
+		if err := json.Unmarshal(got, &back); err != nil || back != s || string(appendQuoted(nil, []byte(s))) != string(got) {
+			t.Errorf("%q became %s: %v", s, got, err)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		at := time.Unix(random.Int64N(253402300800), random.Int64N(1e9)).UTC()
+		if got, want := string(appendTime(nil, at)), at.Format(timeLayout); got != want {
+			t.Fatalf("got %s want %s", got, want)
+		}
 	}
 }
 

@@ -135,6 +135,7 @@ type Filter struct {
 	Domain Domain        // of a recipient, without regard to case
 	State  *State        // of a recipient
 	Older  time.Duration // at least so old
+	Since  time.Time     // arrived then or later
 }
 
 // Stats counts what is queued.

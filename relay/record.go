@@ -125,6 +125,7 @@ func envelopeRecord(e *queue.Envelope) logging.Record {
 }
 
 func (r *Relay) write(rec *logging.Record) {
+	rec.Repeated = r.past != nil && r.past.Repeats(rec)
 	if err := r.journal.Write(rec); err != nil {
 		r.Stats.Unlogged.Add(1)
 	}

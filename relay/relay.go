@@ -46,6 +46,7 @@ type Relay struct {
 	router    Router
 	transport Transport
 	journal   Journal
+	past      *logging.Recall // what may be told a second time; nil: nothing, and so without a crash
 
 	heads  sync.Pool // *[]byte of headBuffer octets, for content being read
 	bodies sync.Pool // *[]byte of queue.InMemory octets

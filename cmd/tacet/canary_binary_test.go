@@ -38,7 +38,7 @@ func newCanaryBinary(t *testing.T) *canaryBinary {
 	return s
 }
 
-// start starts the daemon and waits until it greets.
+// start starts the daemon and waits until all of it answers.
 func (s *canaryBinary) start(t *testing.T) {
 	t.Helper()
 	s.cmd = exec.Command(s.bin, "serve", "--json", "--config", s.w.config)
@@ -60,7 +60,7 @@ func (s *canaryBinary) start(t *testing.T) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if conn, err := net.Dial("tcp", s.w.ports["mx"]); err == nil {
+		if conn, err := net.Dial("unix", s.w.path("data/control.sock")); err == nil { // after the listeners
 			conn.Close()
 			return
 		}

@@ -126,7 +126,7 @@ func (l *logRead) stream(w http.ResponseWriter, ctx context.Context, q *logQuery
 		return 0, err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	show := func(line logging.Line) (logging.Line, error) { return line, nil }
+	show := func(line logging.Line) logging.Line { return line }
 	if role != roleFull {
 		show = logging.StatusOnly()
 	}
@@ -134,14 +134,11 @@ func (l *logRead) stream(w http.ResponseWriter, ctx context.Context, q *logQuery
 		if errors.Is(err, logging.ErrLine) {
 			continue
 		}
-		if err == nil {
-			line, err = show(line)
-		}
 		if err != nil {
 			return n, fmt.Errorf("reading the relay log: %w", err)
 		}
 		n++
-		if _, err := w.Write(append(line.Raw, '\n')); err != nil {
+		if _, err := w.Write(append(show(line).Raw, '\n')); err != nil {
 			return n, nil // the client is gone
 		}
 		if q.follow {

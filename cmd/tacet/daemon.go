@@ -71,7 +71,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openStore, d.openJournal, d.openIncidents, d.assemble, d.openUsers, d.loadCertificate,
+		d.openStore, d.openJournal, d.openIncidents, d.assemble, d.recover, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -232,6 +232,17 @@ func (d *daemon) assemble(context.Context) error {
 	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.client, journal{d.journal})
 	d.kick.Store(d.relay)
 	return nil
+}
+
+// recover has the log agree with the queue again, if there was a crash. A log that
+// cannot be read keeps no mail from being relayed.
+func (d *daemon) recover(ctx context.Context) error {
+	past, err := logging.RecallLast(ctx, d.config.logOptions())
+	if err != nil {
+		d.ops.Log(logging.OpRecallFailed, logging.Err(err))
+		return ctx.Err()
+	}
+	return d.relay.Recover(ctx, past)
 }
 
 // openUsers reads who may log in. A relay without submission holds no password.

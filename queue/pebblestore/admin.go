@@ -66,7 +66,7 @@ func (s *Store) List(ctx context.Context, f queue.Filter) iter.Seq2[*queue.Envel
 				yield(nil, fmt.Errorf("list: %w", err))
 				return
 			}
-			if f.Older > 0 && now.Sub(id.Time()) < f.Older {
+			if f.Older > 0 && now.Sub(id.Time()) < f.Older || id.Time().Before(f.Since.Truncate(time.Millisecond)) {
 				continue
 			}
 			e, err := s.Get(ctx, id)

@@ -214,6 +214,8 @@ func testList(t *testing.T, s Engine) {
 		check(queue.Filter{State: new(queue.Held)}, 1)
 		check(queue.Filter{State: new(queue.Waiting), Domain: "two.example"}, 2)
 		check(queue.Filter{Older: 90 * time.Minute}, 0, 1)
+		check(queue.Filter{Since: es[1].Arrived}, 1, 2)
+		check(queue.Filter{Since: now}) // none
 		s = s.Reopen(t)
 	}
 	for range s.List(t.Context(), queue.Filter{}) {
