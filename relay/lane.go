@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"tacet/queue"
@@ -19,6 +20,9 @@ type lane struct {
 	tokens      chan struct{} // each wakes one parked worker: never more than are parked
 	dirty       bool          // something may be due that no worker has looked for
 	many        bool          // a backlog is due: each worker that finds work calls another
+
+	most   int                    // deliveries at a time, where it has a limit of its own; 0: none
+	pacing atomic.Pointer[pacing] // nil: what is due is sent at once
 
 	fresh int // new messages that no worker has taken yet, about
 
@@ -53,7 +57,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 	timer := time.NewTimer(parkTime)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		c, err := r.store.Claim(ctx, l.destination, time.Now())
+		c, err := r.claim(ctx, l)
 		if err != nil {
 			// The store raises its own trouble; what is due stays due.
 			break
@@ -145,7 +149,7 @@ func (r *Relay) attended(l *lane, how contact) bool {
 		l.many = l.many || l.suspended() // back: all that waits may come
 		l.failures, l.until = 0, time.Time{}
 		if l.workers-l.parked >= l.window {
-			l.window = min(l.window+1, r.config.Load().Concurrency)
+			l.window = min(l.window+1, r.most(l))
 		}
 		if (l.dirty || l.fresh > 0) && l.workers < l.window && !r.stopped {
 			l.dirty = false

@@ -46,7 +46,7 @@ func crash(t *testing.T, w *world) (es []*queue.Envelope, past *logging.Recall) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := New(*w.config.Load(), w.store, nil, domains{}, w.hop, log)
+	before := New(*w.config.Load(), w.store, nil, domains(w.limits.Load), w.hop, log)
 	attempt := func(e *queue.Envelope, state queue.State) {
 		before.logAttempt(e, &queue.Outcome{State: state, Reply: queue.Reply{Code: 250}, Next: time.Now()}, &Result{}, time.Now())
 	}

@@ -53,6 +53,7 @@ type Relay struct {
 
 	mu      sync.Mutex
 	lanes   map[queue.Destination]*lane
+	paces   map[queue.Destination]*pace // of destinations that are sent to at a rate
 	stopped bool
 	looks   atomic.Int64  // when Run looks next at what is due, Unix nanoseconds
 	kick    chan struct{} // wakes Run's timer loop: something falls due earlier than it knows
@@ -67,6 +68,7 @@ func New(c Config, store queue.Store, admin queue.Admin, router Router, transpor
 	r := &Relay{
 		store: store, admin: admin, router: router, transport: transport, journal: journal,
 		lanes: make(map[queue.Destination]*lane),
+		paces: make(map[queue.Destination]*pace),
 		kick:  make(chan struct{}, 1),
 	}
 	r.heads.New = func() any { return new(make([]byte, headBuffer)) }
@@ -75,7 +77,8 @@ func New(c Config, store queue.Store, admin queue.Admin, router Router, transpor
 	return r
 }
 
-// Reload replaces the configuration; what is under way goes on under the old one.
+// Reload replaces the configuration, and asks the router anew what destinations
+// are held to; what is under way goes on under the old one.
 func (r *Relay) Reload(c Config) {
 	if c.Concurrency <= 0 {
 		c.Concurrency = 20
@@ -84,6 +87,11 @@ func (r *Relay) Reload(c Config) {
 		c.MaxHops = 50
 	}
 	r.config.Store(&c)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.lanes {
+		r.hold(l)
+	}
 }
 
 // Stats counts what the relay did since it started. It has no names in it.

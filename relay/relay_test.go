@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -23,6 +24,7 @@ type world struct {
 	store   *memoryStore
 	journal *journal
 	hop     *hop
+	limits  atomic.Pointer[Limits] // of every destination; nil: none
 }
 
 func newWorld(t *testing.T, change ...func(*Config)) *world {
@@ -35,8 +37,8 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		f(&c)
 	}
 	w := &world{journal: &journal{}, hop: &hop{}}
-	w.store = &memoryStore{messages: map[queue.ID]*stored{}, route: domains{}.Destination}
-	w.Relay = New(c, w.store, nil, domains{}, w.hop, w.journal)
+	w.store = &memoryStore{messages: map[queue.ID]*stored{}, route: domains(nil).Destination}
+	w.Relay = New(c, w.store, nil, domains(w.limits.Load), w.hop, w.journal)
 	return w
 }
 
@@ -53,7 +55,15 @@ func only(name queue.Domain) func(queue.Domain) bool {
 	return func(d queue.Domain) bool { return d == name }
 }
 
-type domains struct{}
+// domains routes by domain alone.
+type domains func() *Limits
+
+func (d domains) Limits(queue.Destination) Limits {
+	if l := d(); l != nil {
+		return *l
+	}
+	return Limits{}
+}
 
 func (domains) Destination(to queue.ForwardPath) queue.Destination {
 	return queue.Destination(strings.ToLower(string(to.Domain())))

@@ -29,6 +29,8 @@ type Result struct {
 type Router interface {
 	// Destination is where a recipient's mail queues. It asks no one and is cheap.
 	Destination(queue.ForwardPath) queue.Destination
+	// Limits is what the destination is held to. It asks no one.
+	Limits(queue.Destination) Limits
 }
 
 // Route is the next hops of a destination, in the order to try them.
@@ -37,6 +39,8 @@ type Route struct {
 	Hops []Hop     // at least one
 	TLS  TLSPolicy // towards these hops
 	Auth *Login    // at a smarthost; nil: none
+
+	MaxMessages int // over one connection; 0: as many as the transport sees fit
 }
 
 // Hop is one address of one next hop.

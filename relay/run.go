@@ -98,10 +98,11 @@ func (r *Relay) wake(d queue.Destination, many bool) (fresh int) {
 	l := r.lanes[d]
 	if l == nil {
 		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens), window: firstWindow}
+		r.hold(l)
 		r.lanes[d] = l
 	}
 	l.many = l.many || many
-	if !many && !l.suspended() {
+	if !many && !l.suspended() && l.pacing.Load() == nil { // what is held back on purpose holds no client back
 		l.fresh++
 	}
 	r.staff(l)
@@ -111,7 +112,7 @@ func (r *Relay) wake(d queue.Destination, many bool) (fresh int) {
 // staff sees to it that the lane has someone who looks for work: a parked
 // worker, or a new one where there is none and the limit allows. r.mu is held.
 func (r *Relay) staff(l *lane) {
-	limit := min(l.window, r.config.Load().Concurrency)
+	limit := min(l.window, r.most(l))
 	if l.suspended() {
 		limit = 1 // a probe
 	}

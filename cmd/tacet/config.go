@@ -87,7 +87,7 @@ type PrimaryConfig struct {
 // DeliveryConfig is [delivery] with its timeouts and routes.
 type DeliveryConfig struct {
 	Smarthost
-	Concurrency          int
+	Load
 	DenySpecialAddresses bool
 	Timeouts             TimeoutsConfig
 	Routes               []RouteConfig
@@ -102,6 +102,13 @@ type Smarthost struct {
 	AuthPasswordFile string
 }
 
+// Load is how much a next hop gets at a time.
+type Load struct {
+	Concurrency           int
+	MessagesPerConnection int
+	Rate                  Frequency
+}
+
 // TimeoutsConfig is [delivery.timeouts] (RFC 5321 §4.5.3.2).
 type TimeoutsConfig struct {
 	Connect, Greeting, Command, DataStart, DataBlock, DataEnd time.Duration
@@ -111,6 +118,7 @@ type TimeoutsConfig struct {
 type RouteConfig struct {
 	Domain string
 	Smarthost
+	Load
 }
 
 // DNSConfig is [dns].
@@ -172,7 +180,7 @@ func DefaultConfig() *Config {
 		Auth:      AuthConfig{UsersFile: "/etc/tacet/users"},
 		Relay:     RelayConfig{MaxMessageSize: 50_000_000, MaxRecipients: 1000},
 		Delivery: DeliveryConfig{
-			Concurrency:          20,
+			Load:                 Load{Concurrency: 20, MessagesPerConnection: 100},
 			DenySpecialAddresses: true,
 			Timeouts: TimeoutsConfig{
 				Connect: 30 * time.Second, Greeting: 5 * time.Minute, Command: 5 * time.Minute,

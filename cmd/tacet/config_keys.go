@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"tacet/relay"
@@ -55,10 +56,9 @@ func (c *Config) sections() []section {
 			{"hosts", hostsValue{&c.Primary.Hosts}, "what takes the mail for relay.domains, in the order to try them: \"mail.example.org\" or \"192.0.2.1\", that very host. Empty: what of the domain's MX is preferred to this relay. A [[delivery.route]] for the domain goes first"},
 			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
 		}},
-		{"delivery", append(c.Delivery.Smarthost.keys(), []key{
-			{"concurrency", numberValue{&c.Delivery.Concurrency, 1, 1000}, "connections per next hop"},
+		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
-		}...)},
+		})},
 		{"delivery.timeouts", []key{
 			{"connect", wait(&t.Connect), "to reach a host (RFC 5321 §4.5.3.2 for all of these)"},
 			{"greeting", wait(&t.Greeting), "for the 220"},
@@ -112,9 +112,18 @@ func (l *Listener) keys() []key {
 
 // keys are those of one [[delivery.route]].
 func (r *RouteConfig) keys() []key {
-	return append([]key{
+	return slices.Concat([]key{
 		{"domain", textValue{&r.Domain, routeDomain}, "recipient domain; \".example.net\" stands for its subdomains, \"*\" for all. First match wins"},
-	}, r.Smarthost.keys()...)
+	}, r.Smarthost.keys(), r.Load.keys())
+}
+
+// keys are what [delivery] and a route say of how much a next hop gets.
+func (l *Load) keys() []key {
+	return []key{
+		{"concurrency", numberValue{&l.Concurrency, 1, 1000}, "connections per next hop"},
+		{"messages_per_connection", numberValue{&l.MessagesPerConnection, 1, 10_000}, "over one connection to it"},
+		{"rate", frequencyValue{&l.Rate}, "messages to it, such as \"10/s\", \"100/m\" or \"1000/h\", evenly spaced; empty: as they come"},
+	}
 }
 
 // keys are what [delivery] and a route have in common.

@@ -126,6 +126,7 @@ max_message_size = "1MiB"
 [delivery]
 next_hop = "smarthost.example:587"
 tls = "require"
+messages_per_connection = 10
 auth_user = 'a"b\c'
 auth_password_file = "password"
 [[delivery.route]]
@@ -134,6 +135,8 @@ domain = ".example.net"
 domain = "example.com"
 tls = "none"
 next_hop = "[2001:db8::25]"
+concurrency = 2
+rate = "100/m"
 [dns]
 resolvers = ["127.0.0.1", "[::1]:5353"]
 [limits]
@@ -150,6 +153,9 @@ address = "127.0.0.1:9587"
 	}
 	if first.Delivery.Routes[0].TLS != relay.TLSRequire || first.Delivery.Routes[1].TLS != relay.TLSNone {
 		t.Errorf("a route's tls: %+v", first.Delivery.Routes)
+	}
+	if a, b := first.Delivery.Routes[0].Load, first.Delivery.Routes[1].Load; a != (Load{20, 10, Frequency{}}) || b != (Load{2, 10, Frequency{100, time.Minute}}) || b.Rate.every() != 600*time.Millisecond {
+		t.Errorf("what routes hold next hops to: %+v, %+v", a, b)
 	}
 	if want := netip.MustParsePrefix("2001:db8::1/128"); first.Relay.TrustedNetworks[1] != want {
 		t.Errorf("a single address: %v", first.Relay.TrustedNetworks)

@@ -85,6 +85,15 @@ func (c *Config) validateDelivery(f *faults) {
 		if !c.source.given(join(path, "tls")) {
 			r.TLS = c.Delivery.TLS
 		}
+		if !c.source.given(join(path, "concurrency")) {
+			r.Concurrency = c.Delivery.Concurrency
+		}
+		if !c.source.given(join(path, "messages_per_connection")) {
+			r.MessagesPerConnection = c.Delivery.MessagesPerConnection
+		}
+		if !c.source.given(join(path, "rate")) {
+			r.Rate = c.Delivery.Rate
+		}
 		if !c.source.given(join(path, "domain")) {
 			f.also(c.source.lines[path], "a [[delivery.route]] needs a domain, such as domain = \"example.net\"")
 		}

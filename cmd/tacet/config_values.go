@@ -127,6 +127,52 @@ func (r rateValue) set(v any) error {
 }
 func (r rateValue) String() string { return quote(r.p.String()) }
 
+// Frequency is how often something may happen, written "10/s". The zero value
+// is no limit.
+type Frequency struct {
+	times int
+	per   time.Duration
+}
+
+// every is the time from one to the next; 0: none.
+func (f Frequency) every() time.Duration {
+	if f.times == 0 {
+		return 0
+	}
+	return f.per / time.Duration(f.times)
+}
+
+func (f Frequency) String() string {
+	switch f.per {
+	case time.Second:
+		return strconv.Itoa(f.times) + "/s"
+	case time.Minute:
+		return strconv.Itoa(f.times) + "/m"
+	case time.Hour:
+		return strconv.Itoa(f.times) + "/h"
+	}
+	return ""
+}
+
+type frequencyValue struct{ p *Frequency }
+
+func (f frequencyValue) set(v any) error {
+	text, ok := v.(string)
+	if ok && text == "" {
+		*f.p = Frequency{}
+		return nil
+	}
+	number, unit, _ := strings.Cut(text, "/")
+	n, err := strconv.Atoi(number)
+	per := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
+	if err != nil || n < 1 || n > 100_000 || per == 0 {
+		return errors.New("want a rate such as \"10/s\", \"100/m\" or \"1000/h\", or \"\" for none")
+	}
+	*f.p = Frequency{n, per}
+	return nil
+}
+func (f frequencyValue) String() string { return quote(f.p.String()) }
+
 // octetUnit is a unit of sizes. The decimal ones come first: they are what is printed.
 type octetUnit struct {
 	name   string

@@ -52,7 +52,7 @@ func exampleConfig() *Config {
 	c := DefaultConfig()
 	c.Hostname, c.Postmaster = "relay.example.org", "postmaster@relay.example.org"
 	c.Listeners = []Listener{newListener()}
-	c.Delivery.Routes = []RouteConfig{{Domain: "example.net"}}
+	c.Delivery.Routes = []RouteConfig{{Domain: "example.net", Load: c.Delivery.Load}}
 	c.Log.Dir = "/var/lib/tacet/log"
 	c.complete()
 	return c

@@ -50,6 +50,14 @@ func (r *routes) forbidden(d queue.Destination, a netip.Addr) bool {
 	return r.current.Load().Forbidden(d, a)
 }
 
+// Limits implements relay.Router.
+func (r *routes) Limits(d queue.Destination) relay.Limits {
+	if d == selftestDomain {
+		return relay.Limits{}
+	}
+	return r.current.Load().Limits(d)
+}
+
 func (c *Config) router() (*route.Router, error) {
 	hop, login, err := c.Delivery.Smarthost.route()
 	if err != nil {
@@ -57,7 +65,7 @@ func (c *Config) router() (*route.Router, error) {
 	}
 	config := route.Config{
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
-		NextHop: hop, Auth: login, TLS: c.Delivery.TLS,
+		NextHop: hop, Auth: login, TLS: c.Delivery.TLS, Holds: c.Delivery.Load.holds(),
 		DenySpecial:  c.Delivery.DenySpecialAddresses,
 		RelayDomains: c.Relay.Domains, PrimaryTLS: &c.Primary.TLS,
 	}
@@ -85,12 +93,20 @@ func (c *Config) router() (*route.Router, error) {
 		if err != nil {
 			return nil, err
 		}
-		config.Rules = append(config.Rules, route.Rule{Domains: domains, NextHop: hop, TLS: new(r.TLS), Auth: login})
+		config.Rules = append(config.Rules, route.Rule{Domains: domains, NextHop: hop, TLS: new(r.TLS), Auth: login, Holds: r.Load.holds()})
 	}
 	if len(c.DNS.Resolvers) > 0 {
 		config.Resolver = route.NewStub(route.StubConfig{Servers: c.DNS.Resolvers})
 	}
 	return route.New(config), nil
+}
+
+// holds is what a next hop is held to.
+func (l Load) holds() route.Holds {
+	return route.Holds{
+		Limits:      relay.Limits{Concurrency: l.Concurrency, Every: l.Rate.every()},
+		MaxMessages: l.MessagesPerConnection,
+	}
 }
 
 // route is the next hop and the login there, if there are any.

@@ -231,7 +231,8 @@ func effects() map[string]effect {
 	for _, name := range []string{
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"relay.domains", "primary.hosts", "relay.max_message_size", "relay.max_recipients",
-		"delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency",
+		"delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
+		"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",
 		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
 		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",
 		"delivery.route.domain", "delivery.route.auth_user", "delivery.route.auth_password_file",

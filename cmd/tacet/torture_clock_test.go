@@ -40,6 +40,9 @@ func (w *clockWorld) Destination(p queue.ForwardPath) queue.Destination {
 	return queue.Destination(p.Domain())
 }
 
+// Limits implements relay.Router.
+func (w *clockWorld) Limits(queue.Destination) relay.Limits { return relay.Limits{} }
+
 // Deliver implements relay.Transport: each attempt takes ten milliseconds.
 func (w *clockWorld) Deliver(ctx context.Context, c *queue.Claim) relay.Result {
 	if c.Envelope.Origin.Local { // a report

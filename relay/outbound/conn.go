@@ -25,6 +25,7 @@ type conn struct {
 	tls  queue.TLS
 	born time.Time
 
+	most   int           // transactions that the configuration allows
 	mails  int           // transactions begun
 	kept   bool          // it comes from the pool
 	rested time.Duration // how long it waited there
@@ -81,7 +82,7 @@ func (c *conn) handBack() {
 
 // usable tells whether another transaction may begin.
 func (c *conn) usable() bool {
-	most := c.client.config.MaxMessages
+	most := c.most
 	if c.peer.maxMails > 0 {
 		most = min(most, c.peer.maxMails)
 	}

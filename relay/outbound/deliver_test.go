@@ -175,6 +175,25 @@ func TestLimitsOfAPeer(t *testing.T) {
 	}
 }
 
+func TestMessagesPerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHop(t, server(chunks, nil, nil))
+		r := hops(1)
+		r.route.MaxMessages = 3
+		c := New(Config{Dial: h.dial}, r)
+		for range 10 {
+			if r := c.Deliver(t.Context(), claim(letter, "a@example.com")).Replies[0]; !r.Delivered() {
+				t.Errorf("%+v", r)
+			}
+		}
+		c.Close()
+		h.wg.Wait()
+		if h.dials() != 4 {
+			t.Errorf("10 messages over %d connections, want 4", h.dials())
+		}
+	})
+}
+
 func tooManyAfter(n int) hook {
 	count := 0
 	return func(_ *side, state, _ string) string {

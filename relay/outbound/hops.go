@@ -45,21 +45,24 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 			continue
 		}
 		tried++
-		a.overHop(ctx, hop, route.Auth, sec)
+		a.overHop(ctx, hop, route, sec)
 	}
 }
 
 // overHop connects to hop and sends what is open, over more than one
 // connection if the hop takes only so many messages on each.
-func (a *attempt) overHop(ctx context.Context, hop relay.Hop, auth *relay.Login, sec security) {
+func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route, sec security) {
 	for {
-		c, f := a.connectTraced(ctx, hop, auth, sec)
+		c, f := a.connectTraced(ctx, hop, route.Auth, sec)
 		if f != nil {
 			if f.reply.Stage > queue.StageConnect {
 				a.result.Host, a.result.TLS = hop.Addr.Addr(), f.tls
 			}
 			a.note(f)
 			return
+		}
+		if c.most = a.client.config.MaxMessages; route.MaxMessages > 0 {
+			c.most = route.MaxMessages
 		}
 		before := len(a.open)
 		f, _ = a.use(ctx, c)

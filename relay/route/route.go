@@ -59,7 +59,7 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	if fault != nil {
 		return nil, fault
 	}
-	return &relay.Route{Hops: hops, TLS: ch.tls, Auth: ch.auth}, nil
+	return &relay.Route{Hops: hops, TLS: ch.tls, Auth: ch.auth, MaxMessages: ch.MaxMessages}, nil
 }
 
 // Forbidden tells whether a must not be contacted for d: a special address,

@@ -21,6 +21,7 @@ type Config struct {
 	NextHop NextHop         // for all that no rule selects; zero: the MX of the recipient's domain
 	Auth    *relay.Login    // at NextHop; nil: none
 	TLS     relay.TLSPolicy // where no rule says otherwise
+	Holds   Holds           // where no rule selects
 	Rules   []Rule          // the first that selects a domain counts
 
 	RelayDomains []string         // this relay is a fallback MX of these: see primary.go
@@ -37,7 +38,14 @@ type Rule struct {
 	Domains Pattern
 	NextHop NextHop          // zero: the MX of the recipient's domain
 	TLS     *relay.TLSPolicy // nil: Config.TLS
-	Auth    *relay.Login     // at NextHop; nil: none
+	Holds   Holds
+	Auth    *relay.Login // at NextHop; nil: none
+}
+
+// Holds is what a destination is held to beside TLS.
+type Holds struct {
+	relay.Limits
+	MaxMessages int // over one connection; 0: as many as the transport sees fit
 }
 
 // Router fills [relay.Router], and finds next hops for the transport. All
@@ -68,6 +76,7 @@ type choice struct {
 
 	primary bool      // of a relay domain
 	others  []NextHop // of a primary, to be tried after hop
+	Holds
 }
 
 // badDomain is the destination of every recipient whose domain is none. It is
@@ -91,9 +100,9 @@ func New(c Config) *Router {
 	if r.resolver == nil {
 		r.resolver = NewStub(StubConfig{})
 	}
-	r.base = r.name(choice{hop: c.NextHop, tls: c.TLS, auth: c.Auth})
+	r.base = r.name(choice{hop: c.NextHop, tls: c.TLS, auth: c.Auth, Holds: c.Holds})
 	for _, rule := range c.Rules {
-		ch := choice{hop: rule.NextHop, tls: c.TLS, auth: rule.Auth}
+		ch := choice{hop: rule.NextHop, tls: c.TLS, auth: rule.Auth, Holds: rule.Holds}
 		if rule.TLS != nil {
 			ch.tls = *rule.TLS
 		}
@@ -109,7 +118,7 @@ func New(c Config) *Router {
 }
 
 // name gives ch its destination. Routes by the same next hop share it unless
-// they differ in TLS or login: mail for one must not use the other's connections. A
+// they differ in TLS, login or limits: mail for one must not use the other's connections. A
 // primary shares it with primaries only.
 func (r *Router) name(ch choice) choice {
 	if ch.hop.IsZero() {
@@ -130,7 +139,7 @@ func (r *Router) name(ch choice) choice {
 			r.named[ch.dest] = ch
 			return ch
 		}
-		if other.tls == ch.tls && other.primary == ch.primary && sameLogin(other.auth, ch.auth) {
+		if other.tls == ch.tls && other.primary == ch.primary && sameLogin(other.auth, ch.auth) && other.Holds == ch.Holds {
 			return other
 		}
 	}
@@ -152,6 +161,9 @@ func (r *Router) Destination(to queue.ForwardPath) queue.Destination {
 	}
 	return r.destination(domain)
 }
+
+// Limits implements [relay.Router].
+func (r *Router) Limits(d queue.Destination) relay.Limits { return r.choiceFor(d).Limits }
 
 func (r *Router) destination(domain string) queue.Destination {
 	if isPlainDomain(domain) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tacet/queue"
 	"tacet/relay"
@@ -131,12 +132,14 @@ func TestDestinationApart(t *testing.T) {
 		with("two.example", login("b"), nil),
 		with("three.example", login("a"), new(relay.TLSVerify)),
 		with("four.example", login("b"), new(relay.TLSOpportunistic)),
+		held(with("five.example", login("a"), nil), Holds{relay.Limits{Concurrency: 2}, 7}),
 	}})
 	want := map[string]string{
 		"a@one.example":   "smarthost.example:587",
 		"a@two.example":   "smarthost.example:587/2",
 		"a@three.example": "smarthost.example:587/3",
 		"a@four.example":  "smarthost.example:587/2",
+		"a@five.example":  "smarthost.example:587/4",
 		"a@else.example":  "smarthost.example:587",
 	}
 	for to, d := range want {
@@ -144,11 +147,33 @@ func TestDestinationApart(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", to, got, d)
 		}
 	}
+	if four, three := r.Limits("smarthost.example:587/4"), r.Limits("smarthost.example:587/3"); four.Concurrency != 2 || three != (relay.Limits{}) {
+		t.Errorf("limits: %+v, %+v", four, three)
+	}
 	if ch := r.choiceFor("smarthost.example:587/3"); ch.tls != relay.TLSVerify || ch.auth.User != "a" {
 		t.Errorf("the third choice is %+v", ch)
 	}
 	if ch := r.choiceFor("other.example:25/7"); ch.hop.String() != "other.example:25" || ch.auth != nil {
 		t.Errorf("a next hop of an earlier configuration is read as %+v", ch)
+	}
+}
+
+func held(r Rule, h Holds) Rule {
+	r.Holds = h
+	return r
+}
+
+// A rule without a next hop holds each domain that it selects, by itself.
+func TestLimitsOfDomains(t *testing.T) {
+	c := Config{Hostname: "relay.example.org", Rules: []Rule{held(rule(t, ".slow.example", ""), Holds{relay.Limits{Every: time.Minute}, 7})}}
+	c.Holds.Concurrency = 20
+	r := New(c)
+	for d, want := range map[queue.Destination]relay.Limits{
+		"a.slow.example": {Every: time.Minute}, "slow.example": {Concurrency: 20}, "[192.0.2.1]": {Concurrency: 20}, badDomain: {Concurrency: 20},
+	} {
+		if got := r.Limits(d); got != want {
+			t.Errorf("%s: %+v, want %+v", d, got, want)
+		}
 	}
 }
 
