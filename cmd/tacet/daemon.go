@@ -25,6 +25,7 @@ import (
 type deps struct {
 	ops       *logging.Operations // nil: it says nothing of itself
 	inherited []net.Listener      // opened by systemd
+	govern    bool                // the process is this daemon alone: it may choose its processors
 }
 
 // daemon is a running relay: all parts, put together. The parts are made in
@@ -33,17 +34,18 @@ type daemon struct {
 	config *Config // guarded by mu
 	ops    *logging.Operations
 
-	routes    routes
-	store     *pebblestore.Store
-	journal   *logging.Log
-	admins    *logging.Audit
-	incidents *logging.Incidents
-	client    *outbound.Client
-	relay     *relay.Relay
-	users     *auth.Users // nil without submission
-	certs     certificates
-	server    *inbound.Server
-	ports     []port
+	routes     routes
+	processors *processors
+	store      *pebblestore.Store
+	journal    *logging.Log
+	admins     *logging.Audit
+	incidents  *logging.Incidents
+	client     *outbound.Client
+	relay      *relay.Relay
+	users      *auth.Users // nil without submission
+	certs      certificates
+	server     *inbound.Server
+	ports      []port
 
 	mu      sync.Mutex // one reload at a time
 	kick    atomic.Pointer[relay.Relay]
@@ -71,7 +73,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openStore, d.openJournal, d.openIncidents, d.assemble, d.recover, d.openUsers, d.loadCertificate,
+		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) }, d.openJournal, d.openIncidents, d.assemble, d.recover, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -229,7 +231,7 @@ func (d *daemon) assemble(context.Context) error {
 	out.Tracer = tracer{d.incidents}
 	d.client = outbound.New(out, &d.routes)
 	d.made(func() error { d.client.Close(); return nil })
-	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.client, journal{d.journal})
+	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
 	d.kick.Store(d.relay)
 	return nil
 }
@@ -243,6 +245,15 @@ func (d *daemon) recover(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return d.relay.Recover(ctx, past)
+}
+
+// takeProcessors lets the relay choose how many processors it runs on.
+func (d *daemon) takeProcessors(govern bool) error {
+	if govern {
+		d.processors = newProcessors()
+		d.made(func() error { d.processors.stop(); return nil })
+	}
+	return nil
 }
 
 // openUsers reads who may log in. A relay without submission holds no password.

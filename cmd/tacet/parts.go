@@ -155,6 +155,7 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 	if d.users != nil {
 		config.Relay, config.Auth = gate{d.relay, d.users}, d.users
 	}
+	config.Relay = d.processors.admitted(config.Relay)
 	if c.needsCertificate() {
 		config.TLS = d.certs.config()
 	}

@@ -74,7 +74,7 @@ func (c *console) serve(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
-	d, err := startDaemon(ctx, config, deps{ops: ops, inherited: present(inherited)})
+	d, err := startDaemon(ctx, config, deps{ops: ops, inherited: present(inherited), govern: true})
 	if err != nil {
 		return err
 	}

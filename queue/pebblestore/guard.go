@@ -42,7 +42,11 @@ func (g guardFS) guard(name string, f vfs.File, err error) (vfs.File, error) {
 
 func (g guardFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := g.FS.Create(name, c)
-	return g.guard(name, f, err)
+	f, err = g.guard(name, f, err)
+	if log, ok := f.(guardFile); ok && isLog(name) {
+		return &aheadFile{guardFile: log}, err
+	}
+	return f, err
 }
 
 func (g guardFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
