@@ -99,12 +99,10 @@ func (p *peers) readOnlyDisk(t *testing.T) {
 		acked := len(b.changed.all())
 		b.changed.until(t, "some load", func(all []int) bool { return len(all) > acked+100 })
 		restarting := b.crashed()
-		b.lights(false) // while the kernel gives the file system up, some syncs succeed that are not kept
 		k.breakFS()
 		wait()
 		close(stop)
 		d.refusesCleanly()
-		b.lights(true)
 		for range 2 {
 			d.launch()
 			d.refusesCleanly()

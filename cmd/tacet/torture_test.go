@@ -72,18 +72,9 @@ func TestTorture(t *testing.T) {
 		{"forgets", (*peers).forgets},
 		{"backlog", (*peers).backlog},
 	} {
-		if brokenDisk[test.name] && os.Getenv("TACET_BROKEN_DISK") != "1" {
-			continue
-		}
 		t.Run(test.name, func(t *testing.T) { test.run(p, t) })
 	}
 }
-
-// brokenDisk are tests on file systems that the kernel gives up in the middle
-// of writing. In a few of a hundred runs the messages of one last group are
-// gone although their sync succeeded, and it is not known yet whose fault that
-// is. They run where TACET_BROKEN_DISK is 1.
-var brokenDisk = map[string]bool{"readonly": true, "lostwrites": true}
 
 // launch starts the daemon, under another program if wrap names one, and does
 // not wait for it. It is ended with the test, or before by crash.

@@ -10,7 +10,7 @@ import "sync/atomic"
 //
 // What reads a log takes zeros for its end.
 type aheadFile struct {
-	guardFile
+	guardLog
 	written  int64 // by the engine, from the file's beginning
 	filled   int64 // the file's size where that is beyond written
 	zeros    []byte
@@ -27,7 +27,7 @@ func (f *aheadFile) Write(p []byte) (int, error) {
 	if end > f.filled && len(p) < fillBelow && f.unsynced.Load() == 0 {
 		f.fill(end)
 	}
-	n, err := f.guardFile.Write(p)
+	n, err := f.guardLog.Write(p)
 	f.written += int64(n)
 	f.unsynced.Add(int64(n))
 	return n, err
@@ -52,10 +52,10 @@ func (f *aheadFile) fill(end int64) {
 
 func (f *aheadFile) Sync() error {
 	f.unsynced.Store(0)
-	return f.guardFile.Sync()
+	return f.guardLog.Sync()
 }
 
 func (f *aheadFile) SyncData() error {
 	f.unsynced.Store(0)
-	return f.guardFile.SyncData()
+	return f.guardLog.SyncData()
 }

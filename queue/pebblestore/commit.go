@@ -4,12 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"golang.org/x/sys/unix"
 
 	"tacet/queue"
 )
@@ -221,25 +218,7 @@ func (s *Store) apply(b *pebble.Batch) (err error) {
 	if err := s.db.Apply(b, pebble.Sync); err != nil {
 		s.fail(fmt.Errorf("commit: %w", err))
 	}
-	if err := s.writable(); err != nil {
-		s.fail(fmt.Errorf("commit: %w", err))
-	}
 	return s.failedError() // the engine reports some failures to its logger only
-}
-
-// writable looks, after a sync, whether the file system still takes writes. One
-// that went read-only after an error reports success for a sync it did not
-// do: ext4 returns early from fsync then.
-func (s *Store) writable() error {
-	fd := s.contentFolder.Fd()
-	if fd == vfs.InvalidFd {
-		return nil
-	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(fd), &st); err == nil && st.Flags&unix.ST_RDONLY != 0 {
-		return syscall.EROFS
-	}
-	return nil
 }
 
 // committed does what waited for the group to be durable.

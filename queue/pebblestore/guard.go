@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // guardFS is the file system as the engine sees it. Where the engine cannot
@@ -37,14 +38,14 @@ func (g guardFS) guard(name string, f vfs.File, err error) (vfs.File, error) {
 	if err := g.s.check(err); err != nil {
 		return nil, err
 	}
-	return guardFile{f, g.s}, nil
+	return guardLog{guardFile{f, g.s}}, nil
 }
 
 func (g guardFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := g.FS.Create(name, c)
 	f, err = g.guard(name, f, err)
-	if log, ok := f.(guardFile); ok && isLog(name) {
-		return &aheadFile{guardFile: log}, err
+	if log, ok := f.(guardLog); ok {
+		return &aheadFile{guardLog: log}, err
 	}
 	return f, err
 }
@@ -64,7 +65,7 @@ func (g guardFS) OpenDir(name string) (vfs.File, error) {
 
 func (g guardFS) Unwrap() vfs.FS { return g.FS }
 
-// guardFile is a log or a folder.
+// guardFile is a folder, or what of a log is not special.
 type guardFile struct {
 	vfs.File
 	s *Store
@@ -82,6 +83,33 @@ func (f guardFile) Close() error    { return f.s.check(f.File.Close()) }
 func (f guardFile) SyncTo(length int64) (bool, error) {
 	full, err := f.File.SyncTo(length)
 	return full, f.s.check(err)
+}
+
+// guardLog is a log. What stands in it counts as durable after a sync.
+type guardLog struct{ guardFile }
+
+func (f guardLog) Sync() error     { return f.s.check(f.kept(f.File.Sync())) }
+func (f guardLog) SyncData() error { return f.s.check(f.kept(f.File.SyncData())) }
+
+// kept looks, after a sync, whether the file system still takes writes, for
+// one that has given up may report success for what it did not do. Older kernels
+// return early from a sync where ext4 was remounted read-only after an error. Newer ones keep that
+// state to themselves, and drop what was under way when it began: the blocks of a
+// file that has grown are never its own, and the sync finds nothing left to do.
+// A write of nothing is the cheapest call that asks for that state.
+func (f guardLog) kept(err error) error {
+	fd := f.File.Fd()
+	if err != nil || fd == vfs.InvalidFd {
+		return err
+	}
+	if _, err := unix.Write(int(fd), nil); err != nil {
+		return fmt.Errorf("after a sync: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(fd), &st); err == nil && st.Flags&unix.ST_RDONLY != 0 {
+		return fmt.Errorf("after a sync: %w", unix.EROFS)
+	}
+	return nil
 }
 
 // openDB opens the engine, whose panics become errors.
