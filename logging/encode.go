@@ -112,15 +112,15 @@ func (l *line) legs() {
 	}
 	l.open("tls")
 	if !l.In.isZero() {
-		l.leg("in", l.In)
+		l.leg("in", l.In, 0)
 	}
 	if out {
-		l.leg("out", l.Out)
+		l.leg("out", l.Out, l.Out.Wanted)
 	}
 	l.text = append(l.text, '}')
 }
 
-func (l *line) leg(key string, t TLS) {
+func (l *line) leg(key string, t TLS, wanted Wanted) {
 	l.open(key)
 	if t.Version == 0 {
 		l.enum("none", t.None.String())
@@ -130,6 +130,9 @@ func (l *line) leg(key string, t TLS) {
 			l.plain("cipher", cipherName(t.Cipher))
 		}
 		l.enum("verified", t.Verified.String())
+	}
+	if wanted != 0 {
+		l.enum("wanted", wanted.String())
 	}
 	l.text = append(l.text, '}')
 }

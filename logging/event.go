@@ -119,6 +119,7 @@ const (
 	NoTLSRefused            // STARTTLS was offered and then answered 4yz or 5yz
 	NoTLSOff                // switched off here by the configuration
 	NoTLSNotConnected       // there was no connection
+	NoTLSUnverified         // the certificate was not the required one: the connection was given up
 	noTLSEnd
 )
 
@@ -129,10 +130,36 @@ var noTLSTable = [noTLSEnd]string{
 	NoTLSRefused:      "refused",
 	NoTLSOff:          "off",
 	NoTLSNotConnected: "not_connected",
+	NoTLSUnverified:   "unverified",
 }
 
 // String gives the name in the log, "" for none or an unknown value.
 func (n NoTLS) String() string { return nameIn(noTLSTable[:], n) }
+
+// Wanted tells what the connection to a next hop was held to. The zero value is
+// absent: TLS when offered.
+type Wanted uint8
+
+// What was wanted of a connection.
+const (
+	_                Wanted = iota
+	WantedRequire           // TLS with any certificate: by the configuration, or by DANE without a usable record
+	WantedVerify            // a valid certificate, by the configuration
+	WantedSTSTesting        // what an MTA-STS policy in testing asks for, and does without
+	WantedSTS               // what an MTA-STS policy enforces
+	WantedDANE              // a certificate that a TLSA record describes
+	WantedRequireTLS        // what the sender asked for by REQUIRETLS
+	WantedWaived            // nothing: the sender waived the policy of the domain
+	wantedEnd
+)
+
+var wantedTable = [wantedEnd]string{
+	WantedRequire: "require", WantedVerify: "verify", WantedSTSTesting: "sts_testing", WantedSTS: "sts",
+	WantedDANE: "dane", WantedRequireTLS: "requiretls", WantedWaived: "waived",
+}
+
+// String gives the name in the log, "" for nothing or an unknown value.
+func (w Wanted) String() string { return nameIn(wantedTable[:], w) }
 
 func nameIn[T ~uint8 | ~uint16](table []string, v T) string {
 	if int(v) < len(table) {

@@ -170,19 +170,21 @@ func (s *scanner) tls() (t TLS) {
 	s.lit(`{`)
 	if s.take(`"none":`) {
 		t.None = scanName[NoTLS](s, noTLSTable[:])
-		s.lit(`}`)
-		return t
+	} else {
+		s.lit(`"version":`)
+		t.Version = versionID(s.look())
+		s.ok = s.ok && t.Version != 0
+		if s.key(`"cipher":`) {
+			id, ok := cipherID(s.look())
+			s.ok = s.ok && ok
+			t.Cipher = id
+		}
+		if s.key(`"verified":`) {
+			t.Verified = scanName[Verified](s, verifiedTable[:])
+		}
 	}
-	s.lit(`"version":`)
-	t.Version = versionID(s.look())
-	s.ok = s.ok && t.Version != 0
-	if s.key(`"cipher":`) {
-		id, ok := cipherID(s.look())
-		s.ok = s.ok && ok
-		t.Cipher = id
-	}
-	if s.key(`"verified":`) {
-		t.Verified = scanName[Verified](s, verifiedTable[:])
+	if s.key(`"wanted":`) {
+		t.Wanted = scanName[Wanted](s, wantedTable[:])
 	}
 	s.lit(`}`)
 	return t

@@ -207,6 +207,10 @@ func (p *printer) tls(t TLS) {
 		p.out.WriteByte(' ')
 		p.paint(yellow, "no TLS ("+strings.ReplaceAll(t.None.String(), "_", " ")+")")
 	}
+	if t.Wanted != 0 && t.Verified == VerifiedNo {
+		p.out.WriteByte(' ')
+		p.paint(yellow, "wanted "+strings.ReplaceAll(t.Wanted.String(), "_", " "))
+	}
 }
 
 func (p *printer) answer(r *Record) {

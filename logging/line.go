@@ -74,6 +74,7 @@ type wireTLS struct {
 	Cipher   string `json:"cipher"`
 	Verified string `json:"verified"`
 	None     string `json:"none"`
+	Wanted   string `json:"wanted"`
 }
 
 type wireStatus struct {
@@ -160,6 +161,7 @@ func name[T ~uint8 | ~uint16](p *lineParser, s string, parse func(string) (T, bo
 func parseStage(s string) (Stage, bool)       { return parseIn[Stage](stageTable[:], s) }
 func parseVerified(s string) (Verified, bool) { return parseIn[Verified](verifiedTable[:], s) }
 func parseNoTLS(s string) (NoTLS, bool)       { return parseIn[NoTLS](noTLSTable[:], s) }
+func parseWanted(s string) (Wanted, bool)     { return parseIn[Wanted](wantedTable[:], s) }
 
 func (p *lineParser) tls(w wireTLS) (t TLS) {
 	if w.Version != "" {
@@ -173,6 +175,7 @@ func (p *lineParser) tls(w wireTLS) (t TLS) {
 	}
 	t.Verified = name(p, w.Verified, parseVerified)
 	t.None = name(p, w.None, parseNoTLS)
+	t.Wanted = name(p, w.Wanted, parseWanted)
 	return t
 }
 

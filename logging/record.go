@@ -40,4 +40,5 @@ type TLS struct {
 	Cipher   uint16 // as in crypto/tls
 	Verified Verified
 	None     NoTLS
+	Wanted   Wanted // of tls.out
 }

@@ -106,13 +106,14 @@ func Schema() []Field {
 }
 
 // TLSFields gives the keys of tls.in and tls.out, in order: the first three
-// or the last one.
+// or the fourth, and the last in tls.out alone.
 func TLSFields() []Field {
 	return []Field{
 		{"version", TypeEnum, 0, ClassStatus, "R1, R7", allEvents, tlsVersions, "protocol version"},
 		{"cipher", TypeToken, limitID, ClassStatus, "R1, R7", allEvents, nil, "cipher suite, by its IANA name"},
 		{"verified", TypeEnum, 0, ClassStatus, "R1, R7", allEvents, tableNames(verifiedTable[:]), "by what the certificate was verified"},
 		{"none", TypeEnum, 0, ClassStatus, "R1, R7", allEvents, tableNames(noTLSTable[:]), "why there was no TLS"},
+		{"wanted", TypeEnum, 0, ClassStatus, "R1, R7", attemptEvents, tableNames(wantedTable[:]), "what the next hop was held to, if to more than TLS when offered"},
 	}
 }
 

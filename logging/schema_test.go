@@ -53,7 +53,7 @@ func full(e Event) *Record {
 		User:        "anna",
 		Client:      netip.MustParseAddr("203.0.113.9"),
 		In:          leg,
-		Out:         leg,
+		Out:         TLS{Version: 0x0304, Cipher: 0x1301, Verified: VerifiedDANE, Wanted: WantedDANE},
 		Sender:      "anna@example.org",
 		HasSender:   true,
 		Recipient:   "bob@example.net",
@@ -127,6 +127,9 @@ func TestEncoderFollowsSchema(t *testing.T) {
 			if f.Key == "tls.in" || f.Key == "tls.out" {
 				want = append(want, f.Key+".version", f.Key+".cipher", f.Key+".verified")
 			}
+			if f.Key == "tls.out" {
+				want = append(want, "tls.out.wanted")
+			}
 		}
 		if got := keysOf(t, encodeLine(t, full(e))); !slices.Equal(got, want) {
 			t.Errorf("%s:\n got %v\nwant %v", e, got, want)
@@ -143,10 +146,10 @@ func TestEmptyRecordIsTimeAndStatus(t *testing.T) {
 
 func TestFullLine(t *testing.T) {
 	r := full(Delivered)
-	r.Out = TLS{None: NoTLSNotOffered}
+	r.Out = TLS{None: NoTLSNotOffered, Wanted: WantedWaived}
 	r.Sender = ""
 	want := `{"time":"2026-05-04T03:02:01.000007Z","next_host":"2001:db8::25","user":"anna","client":"203.0.113.9",` +
-		`"tls":{"in":{"version":"1.3","cipher":"TLS_AES_128_GCM_SHA256","verified":"dane"},"out":{"none":"not_offered"}},` +
+		`"tls":{"in":{"version":"1.3","cipher":"TLS_AES_128_GCM_SHA256","verified":"dane"},"out":{"none":"not_offered","wanted":"waived"}},` +
 		`"sender":"<>","recipient":"bob@example.net","subject":"Angebot 4711","status":{"event":"delivered","id":"K3V9QM2X7D4RP6TA",` +
 		`"code":250,"enhanced":"2.1.5","reason":"greylisted","stage":"end","attempt":3,"repeated":true,"remote_id":"4XyzAB-cd.1_2"}}` + "\n"
 	if got := string(encodeLine(t, r)); got != want {

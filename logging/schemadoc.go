@@ -26,7 +26,11 @@ func WriteTable(w io.Writer) error {
 		row(f)
 		if f.Key == "tls.out" {
 			for _, t := range TLSFields() {
-				t.Key = "tls.*." + t.Key
+				if t.Key == "wanted" {
+					t.Key = "tls.out." + t.Key
+				} else {
+					t.Key = "tls.*." + t.Key
+				}
 				row(t)
 			}
 		}
@@ -72,8 +76,7 @@ type object map[string]any
 // WriteJSONSchema writes the schema as a JSON Schema (2020-12) of one line.
 func WriteJSONSchema(w io.Writer) error {
 	properties := object{}
-	leg := tlsSchema()
-	tls := object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": object{"in": leg, "out": leg}}
+	tls := object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": object{"in": tlsSchema(false), "out": tlsSchema(true)}}
 	status := object{}
 	var rules []object
 	for _, f := range Schema() {
@@ -120,14 +123,19 @@ func (f Field) rule() object {
 	}
 }
 
-func tlsSchema() object {
+func tlsSchema(out bool) object {
 	with, without := object{}, object{}
 	for _, f := range TLSFields() {
-		if f.Key == "none" {
+		switch {
+		case f.Key == "wanted":
+			if out {
+				with[f.Key], without[f.Key] = f.jsonSchema(), f.jsonSchema()
+			}
+		case f.Key == "none":
 			without[f.Key] = f.jsonSchema()
-			continue
+		default:
+			with[f.Key] = f.jsonSchema()
 		}
-		with[f.Key] = f.jsonSchema()
 	}
 	return object{"oneOf": []object{
 		{"type": "object", "additionalProperties": false, "required": []string{"version"}, "properties": with},

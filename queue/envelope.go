@@ -89,6 +89,7 @@ type TLS struct {
 	Cipher   uint16 // as in crypto/tls: tls.TLS_AES_128_GCM_SHA256
 	Verified Verified
 	None     NoTLS
+	Wanted   Wanted // towards a next hop
 }
 
 // Verified tells how the peer's certificate was checked.
@@ -113,6 +114,24 @@ const (
 	NoTLSHandshakeFailed       // tried before, failed; this connection is the one in the clear
 	NoTLSRefused               // the server refused the STARTTLS command
 	NoTLSOff                   // switched off by configuration
+	NoTLSUnverified            // the certificate was not the required one: the connection was given up
+	NoTLSNotConnected          // policy forbids the host: it was not connected to
+)
+
+// Wanted tells what a connection to a next hop was held to, where it was
+// held to something.
+type Wanted uint8
+
+// What was wanted, the first of these that applies from the end.
+const (
+	WantedNothing    Wanted = iota // TLS when offered
+	WantedRequire                  // TLS with any certificate
+	WantedVerify                   // a certificate valid for the host's name
+	WantedSTSTesting               // what an MTA-STS policy in testing asks for, and does without (RFC 8461 §5)
+	WantedSTS                      // a certificate valid for the name of a host that the MTA-STS policy allows
+	WantedDANE                     // a certificate that a TLSA record describes (RFC 7672)
+	WantedRequireTLS               // what the sender asked for (RFC 8689)
+	WantedWaived                   // nothing: the sender waived the policy of the domain (RFC 8689 §5)
 )
 
 // Origin is where a message came from: what of the client's session the log
@@ -134,11 +153,12 @@ type Envelope struct {
 	Recipients []Recipient // at least one
 	Origin     Origin
 
-	Body       BodyType
-	UTF8       bool   // SMTPUTF8 was given (RFC 6531)
-	RequireTLS bool   // REQUIRETLS was given (RFC 8689)
-	Return     Return // RET
-	EnvID      string // ENVID, decoded from xtext; never logged
+	Body        BodyType
+	UTF8        bool   // SMTPUTF8 was given (RFC 6531)
+	RequireTLS  bool   // REQUIRETLS was given (RFC 8689)
+	TLSOptional bool   // the field "TLS-Required: No" waives what domains ask of TLS (RFC 8689 §5); RequireTLS outweighs it
+	Return      Return // RET
+	EnvID       string // ENVID, decoded from xtext; never logged
 
 	Subject string // decoded and cut for the log: at most 200 characters
 	Size    int64  // octets of the content as stored, CRLF line ends, no dot-stuffing

@@ -104,8 +104,21 @@ var noTLS = [...]logging.NoTLS{
 	queue.NoTLSHandshakeFailed: logging.NoTLSHandshake,
 	queue.NoTLSRefused:         logging.NoTLSRefused,
 	queue.NoTLSOff:             logging.NoTLSOff,
+	queue.NoTLSUnverified:      logging.NoTLSUnverified,
+	queue.NoTLSNotConnected:    logging.NoTLSNotConnected,
+}
+
+var wanted = [...]logging.Wanted{
+	queue.WantedNothing:    0,
+	queue.WantedRequire:    logging.WantedRequire,
+	queue.WantedVerify:     logging.WantedVerify,
+	queue.WantedSTSTesting: logging.WantedSTSTesting,
+	queue.WantedSTS:        logging.WantedSTS,
+	queue.WantedDANE:       logging.WantedDANE,
+	queue.WantedRequireTLS: logging.WantedRequireTLS,
+	queue.WantedWaived:     logging.WantedWaived,
 }
 
 func logTLS(t queue.TLS) logging.TLS {
-	return logging.TLS{Version: t.Version, Cipher: t.Cipher, Verified: verified[t.Verified], None: noTLS[t.None]}
+	return logging.TLS{Version: t.Version, Cipher: t.Cipher, Verified: verified[t.Verified], None: noTLS[t.None], Wanted: wanted[t.Wanted]}
 }
