@@ -40,13 +40,19 @@ type Route struct {
 	TLS  TLSPolicy // towards these hops
 	Auth *Login    // at a smarthost; nil: none
 
-	MaxMessages int // over one connection; 0: as many as the transport sees fit
+	MaxMessages int    // over one connection; 0: as many as the transport sees fit
+	Domain      string // whose published policies hold for these hops; empty: the hops are configured
+	Authentic   bool   // the hops' names are certain: configured, or validated by DNSSEC from the domain on
 }
 
 // Hop is one address of one next hop.
 type Hop struct {
 	Name string // host name for EHLO checks, SNI and certificates: lower case, no final dot; an IP literal's text otherwise
 	Addr netip.AddrPort
+
+	Canonical string // the name that has the address: another than Name behind a CNAME; empty: not from the DNS
+	Authentic bool   // the address, and the CNAMEs on the way to it, were validated by DNSSEC
+	Hold      *Hold  // what the host is held to by a published policy; nil: nothing
 }
 
 // Login is how the relay authenticates at a smarthost.

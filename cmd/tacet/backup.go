@@ -175,7 +175,7 @@ func stageOffline(ctx context.Context, config *Config, keysTo string) (s staged,
 	if err != nil {
 		return s, nil, err
 	}
-	router, err := config.router()
+	router, err := config.router(config.lookups())
 	if err != nil {
 		return s, nil, err
 	}

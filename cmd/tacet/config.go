@@ -122,7 +122,7 @@ type RouteConfig struct {
 }
 
 // DNSConfig is [dns].
-type DNSConfig struct{ Resolvers []netip.AddrPort }
+type DNSConfig struct{ Resolvers, Trusted []netip.AddrPort }
 
 // QueueConfig is [queue].
 type QueueConfig struct {

@@ -69,6 +69,7 @@ func (c *Config) sections() []section {
 		}},
 		{"dns", []key{
 			{"resolvers", resolversValue{&c.DNS.Resolvers}, "addresses of resolvers; empty: those of /etc/resolv.conf"},
+			{"trusted", resolversValue{&c.DNS.Trusted}, "those of them, beside loopback, whose word on DNSSEC counts, for DANE: nobody else may get at what they answer"},
 		}},
 		{"queue", []key{
 			{"retry", durationsValue{&c.Queue.Retry, 10 * time.Second, 7 * day}, "waits after the first, second … attempt; the last repeats"},

@@ -19,6 +19,7 @@ import (
 	"tacet/relay/auth"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
+	"tacet/relay/tlspolicy/mtasts"
 )
 
 // deps is what a daemon needs from outside its config.
@@ -40,6 +41,7 @@ type daemon struct {
 	journal    *logging.Log
 	admins     *logging.Audit
 	incidents  *logging.Incidents
+	policies   *mtasts.Cache
 	client     *outbound.Client
 	relay      *relay.Relay
 	users      *auth.Users // nil without submission
@@ -73,7 +75,8 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) }, d.openJournal, d.openIncidents, d.assemble, d.recover, d.openUsers, d.loadCertificate,
+		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) }, d.openJournal, d.openIncidents,
+		d.openPolicies, d.assemble, d.recover, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -106,11 +109,12 @@ func (d *daemon) openStore(ctx context.Context) error {
 	if err := makeFolder("data_dir", d.config.DataDir); err != nil {
 		return err
 	}
-	router, err := d.config.router()
+	dns := d.config.lookups()
+	router, err := d.config.router(dns)
 	if err != nil {
 		return err
 	}
-	d.routes.use(router)
+	d.routes.use(router, dns)
 	d.store, err = openStore(ctx, d.config, d.routes.Destination, func(o *pebblestore.Options) {
 		o.Events = d.storeEvent
 		o.Wake = func() {
@@ -229,7 +233,7 @@ func (j journal) Ready() error { return j.Err() }
 func (d *daemon) assemble(context.Context) error {
 	out := d.config.outbound(&d.routes)
 	out.Tracer = tracer{d.incidents}
-	d.client = outbound.New(out, &d.routes)
+	d.client = outbound.New(out, d.held())
 	d.made(func() error { d.client.Close(); return nil })
 	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
 	d.kick.Store(d.relay)

@@ -128,7 +128,8 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, err
 	}
 	restart = d.config.keepFixed(next)
-	router, err := next.router()
+	dns := next.lookups()
+	router, err := next.router(dns)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func (d *daemon) reload() (restart []string, err error) {
 	}
 	d.certs.use(pair)
 	d.config = next
-	d.routes.use(router)
+	d.routes.use(router, dns)
 	d.client.CloseIdle()
 	d.relay.Reload(next.core())
 	d.server.SetLimits(next.limits())

@@ -32,7 +32,7 @@ type offline struct {
 
 // openOffline opens the queue; an error is queue.ErrLocked if a daemon has it.
 func openOffline(config *Config) (*offline, error) {
-	router, err := config.router()
+	router, err := config.router(config.lookups())
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,14 @@ import (
 // routes is the router in use. A reload replaces it under those who ask it.
 type routes struct {
 	current atomic.Pointer[route.Router]
+	dns     atomic.Pointer[lookups]
 	detour  atomic.Pointer[detour] // of a self-test; nil: none
 }
 
-func (r *routes) use(router *route.Router) { r.current.Store(router) }
+func (r *routes) use(router *route.Router, dns *lookups) {
+	r.dns.Store(dns)
+	r.current.Store(router)
+}
 
 // Destination implements relay.Router.
 func (r *routes) Destination(to queue.ForwardPath) queue.Destination {
@@ -58,7 +62,7 @@ func (r *routes) Limits(d queue.Destination) relay.Limits {
 	return r.current.Load().Limits(d)
 }
 
-func (c *Config) router() (*route.Router, error) {
+func (c *Config) router(dns *lookups) (*route.Router, error) {
 	hop, login, err := c.Delivery.Smarthost.route()
 	if err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func (c *Config) router() (*route.Router, error) {
 	config := route.Config{
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
 		NextHop: hop, Auth: login, TLS: c.Delivery.TLS, Holds: c.Delivery.Load.holds(),
-		DenySpecial:  c.Delivery.DenySpecialAddresses,
+		DenySpecial: c.Delivery.DenySpecialAddresses, Resolver: dns,
 		RelayDomains: c.Relay.Domains, PrimaryTLS: &c.Primary.TLS,
 	}
 	for _, host := range c.Primary.Hosts {
@@ -94,9 +98,6 @@ func (c *Config) router() (*route.Router, error) {
 			return nil, err
 		}
 		config.Rules = append(config.Rules, route.Rule{Domains: domains, NextHop: hop, TLS: new(r.TLS), Auth: login, Holds: r.Load.holds()})
-	}
-	if len(c.DNS.Resolvers) > 0 {
-		config.Resolver = route.NewStub(route.StubConfig{Servers: c.DNS.Resolvers})
 	}
 	return route.New(config), nil
 }

@@ -63,6 +63,9 @@ func (c *Config) policy() policy {
 		{"audit log", plural(days(maxRetention), "day")},
 		{"incidents", "4 hours unless said otherwise, 72 hours at most; destroyed when they end"},
 	}
+	if c.byMX() {
+		p.Periods = append(p.Periods, policyPeriod{"MTA-STS policies of recipients' domains", "as the policy says, a year at most; encrypted, and without addresses"})
+	}
 	p.Recipients = c.parties()
 	c.judge(&p)
 	return p
@@ -121,7 +124,16 @@ func (c *Config) parties() []policyParty {
 		}
 		resolvers = "resolvers " + strings.Join(names, ", ")
 	}
-	return append(parties, policyParty{resolvers, "the domains of recipients, never an address"})
+	parties = append(parties, policyParty{resolvers, "the domains of recipients, never an address"})
+	if c.byMX() {
+		parties = append(parties, policyParty{"the web server mta-sts.DOMAIN of a recipient's domain that has an MTA-STS policy", "that this relay sends mail to the domain"})
+	}
+	return parties
+}
+
+// byMX tells whether some mail goes where the MX records of its domain lead.
+func (c *Config) byMX() bool {
+	return c.Delivery.NextHop == "" || slices.ContainsFunc(c.Delivery.Routes, func(r RouteConfig) bool { return r.NextHop == "" })
 }
 
 // direction is where a setting leads away from its default.
@@ -231,7 +243,7 @@ func effects() map[string]effect {
 	for _, name := range []string{
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"relay.domains", "primary.hosts", "relay.max_message_size", "relay.max_recipients",
-		"delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
+		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
 		"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",
 		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
 		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",

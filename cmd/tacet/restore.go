@@ -195,7 +195,7 @@ func (r *restoring) giveAway(root *os.Root) error {
 
 // settle opens the queue, removes what is forgotten, and puts it in place.
 func (r *restoring) settle(ctx context.Context) (result restored, err error) {
-	router, err := r.config.router()
+	router, err := r.config.router(r.config.lookups())
 	if err != nil {
 		return result, err
 	}

@@ -100,7 +100,7 @@ func (a *attempt) check() bool {
 // is not to be tried again.
 func (a *attempt) overKept(ctx context.Context) (skip netip.AddrPort) {
 	for len(a.open) > 0 {
-		c := a.client.takeKept(a.claim.Destination, a.env.RequireTLS)
+		c := a.client.takeKept(a.claim.Destination, a.env)
 		if c == nil {
 			return skip
 		}
@@ -203,11 +203,14 @@ func (a *attempt) closeOpen(ctx context.Context) {
 	}
 }
 
-// takeKept gives out a kept connection that is alive, or nil.
-func (c *Client) takeKept(d queue.Destination, requireTLS bool) *conn {
-	var fits func(*conn) bool
-	if requireTLS { // only where the certificate was verified (RFC 8689 §4.2.1)
-		fits = func(s *conn) bool { return s.tls.Verified != queue.VerifiedNo }
+// takeKept gives out a kept connection that is alive and held to what e needs, or nil.
+func (c *Client) takeKept(d queue.Destination, e *queue.Envelope) *conn {
+	fits := (*conn).held
+	switch {
+	case e.RequireTLS:
+		fits = (*conn).heldStrictly
+	case e.TLSOptional:
+		fits = nil
 	}
 	for {
 		s := c.pool.take(d, fits)

@@ -35,6 +35,8 @@ type Config struct {
 
 	Tracer relay.Tracer // of dialogues; nil: none
 
+	Observer relay.TLSObserver // of sessions with the hosts of domains; nil: none
+
 	Roots *x509.CertPool // against which certificates are verified; nil: those of the system
 
 	// Dial opens connections. Nil: TCP.

@@ -21,9 +21,12 @@ type conn struct {
 	net    net.Conn // raw, or TLS over it
 	probe  *probe   // of raw
 
-	peer peer
-	tls  queue.TLS
-	born time.Time
+	peer    peer
+	tls     queue.TLS
+	waived  bool             // it is under no policy of the domain
+	certain bool             // the host's name is the domain's own word (RFC 8689 §4.2.1)
+	failure relay.TLSFailure // of the certificate, where the verdict doesn't decide
+	born    time.Time
 
 	most   int           // transactions that the configuration allows
 	mails  int           // transactions begun

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"tacet/queue"
+	"tacet/relay"
 )
 
 // fault is why a step of a session did not succeed: the peer's answer, or the
@@ -24,6 +25,8 @@ type fault struct {
 	again bool
 	// inClear, if set, is why the same host may be tried without TLS.
 	inClear queue.NoTLS
+	// failure is why a certificate is not the required one.
+	failure relay.TLSFailure
 	// tls is that of the session that was being set up.
 	tls queue.TLS
 	// err is for tests and incidents; nothing of it reaches a log.

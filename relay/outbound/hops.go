@@ -30,7 +30,6 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 		a.note(&fault{reply: queue.Reply{Stage: queue.StageRoute, Cause: queue.CauseMXUnresolved}})
 		return
 	}
-	sec := a.client.securityFor(route, a.env.RequireTLS)
 	config := &a.client.config
 	begun := time.Now()
 	tried := 0
@@ -44,9 +43,27 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 			a.note(&fault{reply: queue.Reply{Stage: queue.StageConnect, Cause: queue.CauseAddressForbidden}})
 			continue
 		}
+		sec := a.client.securityFor(route, &hop, a.env)
+		if sec.refused != queue.CauseNone {
+			a.refuseHop(route, hop, &sec)
+			continue
+		}
 		tried++
 		a.overHop(ctx, hop, route, sec)
 	}
+}
+
+// refuseHop passes over a host that policy forbids to contact.
+func (a *attempt) refuseHop(route *relay.Route, hop relay.Hop, sec *security) {
+	if !a.result.Host.IsValid() {
+		a.result.TLS = queue.TLS{None: queue.NoTLSNotConnected, Wanted: sec.wanted}
+	}
+	f := broken(queue.StageTLS, sec.refused, nil)
+	if sec.refused == queue.CauseDNSTemporary {
+		f.reply.Stage = queue.StageRoute
+	}
+	a.client.observe(hop, sec, nil, f)
+	a.note(f)
 }
 
 // overHop connects to hop and sends what is open, over more than one

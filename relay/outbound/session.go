@@ -13,6 +13,7 @@ import (
 // record as such (RFC 7435 §3).
 func (c *Client) connect(ctx context.Context, d queue.Destination, hop relay.Hop, auth *relay.Login, sec security, trace relay.Trace) (*conn, *fault) {
 	s, f := c.session(ctx, d, hop, auth, sec, queue.NoTLSOff, trace)
+	c.observe(hop, &sec, s, f)
 	if f == nil || f.inClear == queue.NoTLSUnset || sec.required {
 		return s, f
 	}
@@ -28,7 +29,7 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 	if f != nil {
 		return nil, f
 	}
-	s.trace = trace
+	s.trace, s.waived, s.certain, s.tls.Wanted = trace, sec.waived, sec.certain, sec.wanted
 	if f = s.setUp(auth, sec, why); f != nil {
 		s.trace = nil // it goes on without this connection
 		f.tls = s.tls
@@ -79,6 +80,7 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 	}
 	switch {
 	case sec.off && sec.required:
+		c.tls.None = queue.NoTLSOff
 		return broken(queue.StageTLS, queue.CauseTLSRequired, nil)
 	case sec.off:
 		c.tls.None = why
@@ -91,6 +93,7 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 			return f
 		}
 	case sec.required:
+		c.tls.None = queue.NoTLSNotOffered
 		return &fault{reply: queue.Reply{Stage: queue.StageTLS, Cause: queue.CauseTLSRequired}}
 	default:
 		c.tls.None = queue.NoTLSNotOffered

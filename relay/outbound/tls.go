@@ -11,60 +11,156 @@ import (
 	"tacet/relay"
 )
 
-// security is what the connection to one hop is held to. Where it comes from
-// is all that a policy is: whoever knows of DANE or MTA-STS for a hop makes
-// another security with another verifier.
+// security is what the connection to one hop is held to.
 type security struct {
 	off      bool     // STARTTLS is not used
 	required bool     // never in the clear
 	verified bool     // the verifier's verdict decides
 	verifier verifier // judges the certificate, also where the verdict doesn't decide
+	sni      string
+	wanted   queue.Wanted
+	waived   bool        // the policy of the domain is not in force
+	certain  bool        // the hop's name is the domain's own word
+	refused  queue.Cause // the hop must not be contacted; CauseNone: it may
+
+	domain string      // to which sessions are reported; empty: to none
+	hold   *relay.Hold // in force; may be nil
 }
 
 // verifier judges what a handshake came to: how the peer was verified, or an
-// error if it was not. name is the hop's.
+// error if it was not: an [unverified]. name is the hop's.
 type verifier func(cs *tls.ConnectionState, name string) (queue.Verified, error)
 
-// errUnverified is a certificate that is not the required one.
-var errUnverified = errors.New("the peer's certificate is not valid for its name")
+// unverified is a certificate that is not the required one, and why.
+type unverified relay.TLSFailure
 
-// securityFor is what policy, our login and the message ask for together.
-func (c *Client) securityFor(route *relay.Route, requireTLS bool) security {
-	s := security{verifier: c.verifyPKIX}
+func (unverified) Error() string { return "the peer's certificate is not the required one" }
+
+// securityFor is what the configuration, the policies that the domain or the
+// host publishes, our login and the message ask for together.
+func (c *Client) securityFor(route *relay.Route, hop *relay.Hop, e *queue.Envelope) security {
+	s := security{verifier: c.verifyPKIX, sni: hop.Name, certain: route.Authentic, domain: route.Domain}
 	switch route.TLS {
 	case relay.TLSNone:
-		s.off = true
+		s.off, s.domain = true, ""
 	case relay.TLSRequire:
-		s.required = true
+		s.required, s.wanted = true, queue.WantedRequire
 	case relay.TLSVerify:
-		s.required, s.verified = true, true
+		s.required, s.verified, s.wanted = true, true, queue.WantedVerify
+	}
+	switch waived := e.TLSOptional && !e.RequireTLS; {
+	case hop.Hold == nil || s.off:
+	case waived: // RFC 8689 §5
+		s.waived, s.domain = true, ""
+		if s.wanted == queue.WantedNothing {
+			s.wanted = queue.WantedWaived
+		}
+	default:
+		c.obey(&s, hop.Hold)
 	}
 	if route.Auth != nil { // a password never goes in the clear (RFC 4954 §4)
 		s.required = true
 	}
-	if requireTLS { // RFC 8689 §4.2.1
-		s.required, s.verified = true, true
+	if e.RequireTLS { // RFC 8689 §4.2.1
+		s.required, s.verified, s.wanted = true, true, queue.WantedRequireTLS
+		if !s.certain && s.refused == queue.CauseNone {
+			s.refused = queue.CauseTLSUnverified
+		}
 	}
 	return s
+}
+
+// obey holds s to a published policy. DANE outweighs MTA-STS (RFC 8461 §2),
+// and both what is configured.
+func (c *Client) obey(s *security, h *relay.Hold) {
+	s.hold, s.refused = h, h.Refused
+	if h.Require {
+		s.required, s.wanted = true, max(s.wanted, queue.WantedRequire)
+	}
+	switch h.By {
+	case relay.HeldByDANE:
+		s.required, s.verified, s.wanted = true, true, queue.WantedDANE
+		s.verifier, s.sni = verifyTLSA(h), h.Base
+	case relay.HeldBySTS:
+		s.required, s.verified, s.wanted = true, true, queue.WantedSTS
+		s.verifier, s.certain = c.verifySTS, true
+	case relay.HeldBySTSTesting:
+		s.wanted = max(s.wanted, queue.WantedSTSTesting)
+		s.certain = s.certain || h.Failure == relay.TLSFailureNone
+	}
 }
 
 // verifyPKIX checks the chain up to a known root and the name (RFC 6125).
 func (c *Client) verifyPKIX(cs *tls.ConnectionState, name string) (queue.Verified, error) {
 	if len(cs.PeerCertificates) == 0 {
-		return queue.VerifiedNo, errUnverified
+		return queue.VerifiedNo, unverified(relay.FailedUntrusted)
 	}
 	leaf := cs.PeerCertificates[0]
 	if err := leaf.VerifyHostname(name); err != nil { // first, for it costs nothing
-		return queue.VerifiedNo, errUnverified
+		return queue.VerifiedNo, unverified(relay.FailedMismatch)
 	}
 	opts := x509.VerifyOptions{Roots: c.config.Roots, Intermediates: x509.NewCertPool()}
 	for _, cert := range cs.PeerCertificates[1:] {
 		opts.Intermediates.AddCert(cert)
 	}
 	if _, err := leaf.Verify(opts); err != nil {
-		return queue.VerifiedNo, errUnverified
+		return queue.VerifiedNo, chainFault(err)
 	}
 	return queue.VerifiedPKIX, nil
+}
+
+// verifySTS is verifyPKIX for a host of an MTA-STS policy (RFC 8461 §4.2).
+func (c *Client) verifySTS(cs *tls.ConnectionState, name string) (queue.Verified, error) {
+	if _, err := c.verifyPKIX(cs, name); err != nil {
+		return queue.VerifiedNo, err
+	}
+	return queue.VerifiedSTS, nil
+}
+
+// chainFault says in a word why a chain does not hold.
+func chainFault(err error) error {
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return unverified(relay.FailedExpired)
+	}
+	return unverified(relay.FailedUntrusted)
+}
+
+// held tells whether a kept connection may carry mail whose sender waived nothing.
+func (c *conn) held() bool { return !c.waived }
+
+// heldStrictly tells whether it may carry mail that was given with REQUIRETLS
+// (RFC 8689 §4.2.1).
+func (c *conn) heldStrictly() bool {
+	return c.held() && c.certain && c.tls.Verified != queue.VerifiedNo
+}
+
+// observe counts what became of a new session, for reports to the domain
+// (RFC 8460). Connections that TLS has no part in are not counted.
+func (c *Client) observe(hop relay.Hop, sec *security, s *conn, f *fault) {
+	if c.config.Observer == nil || sec.domain == "" {
+		return
+	}
+	session := relay.TLSSession{Domain: sec.domain, Host: hop.Name, Hold: sec.hold}
+	switch {
+	case f == nil && s.tls.None == queue.NoTLSUnset:
+		if sec.hold != nil && sec.hold.By == relay.HeldBySTSTesting { // otherwise the certificate decided, or need not be valid
+			session.Failure = s.failure
+		}
+	case f == nil, f.reply.Cause == queue.CauseTLSRequired:
+		session.Failure = relay.FailedStartTLS
+	case sec.refused != queue.CauseNone && sec.hold != nil:
+		session.Failure = sec.hold.Failure
+	case f.failure != relay.TLSFailureNone:
+		session.Failure = f.failure
+	case f.reply.Stage == queue.StageTLS && f.reply.Cause != queue.CauseShutdown:
+		session.Failure = relay.FailedValidation
+	default:
+		return
+	}
+	if session.Failure == relay.TLSFailureNone && sec.hold != nil {
+		session.Failure = sec.hold.Failure
+	}
+	c.config.Observer.Observe(session)
 }
 
 // startTLS asks for TLS and shakes hands. The faults after which the hop may
@@ -81,6 +177,7 @@ func (c *conn) startTLS(sec security) *fault {
 	}
 	if !c.inStep() { // what came in the clear must not count as said under TLS
 		c.dead = true
+		c.tls.None = queue.NoTLSHandshakeFailed
 		return broken(queue.StageTLS, queue.CauseProtocol, errInjected)
 	}
 	return c.handshake(sec)
@@ -91,10 +188,11 @@ func (c *conn) handshake(sec security) *fault {
 	t := tls.Client(c.raw, c.tlsConfig(sec))
 	if err := t.Handshake(); err != nil {
 		f := c.failed(queue.StageTLS, err)
-		switch {
+		why, _ := errors.AsType[unverified](err)
+		switch why := relay.TLSFailure(why); {
 		case f.reply.Cause == queue.CauseShutdown:
-		case errors.Is(err, errUnverified):
-			f.reply.Cause = queue.CauseTLSUnverified
+		case why != relay.TLSFailureNone:
+			f.reply.Cause, f.failure, c.tls.None = queue.CauseTLSUnverified, why, queue.NoTLSUnverified
 		case f.reply.Cause == queue.CauseTimeout:
 			f.inClear = queue.NoTLSHandshakeFailed
 		default:
@@ -116,15 +214,16 @@ func (c *conn) handshake(sec security) *fault {
 // then says so, instead of calling a broken version protection (RFC 8996).
 func (c *conn) tlsConfig(sec security) *tls.Config {
 	return &tls.Config{
-		ServerName:         c.hop.Name,
+		ServerName:         sec.sni,
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // VerifyConnection does it, for resumed sessions too
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			verified, err := sec.verifier(&cs, c.hop.Name)
 			if err != nil && sec.verified {
-				return errUnverified
+				return err
 			}
-			c.tls.Verified = verified
+			why, _ := errors.AsType[unverified](err)
+			c.tls.Verified, c.failure = verified, relay.TLSFailure(why)
 			return nil
 		},
 		ClientSessionCache: sessionsOf{c.client.sessions, sessionKey(c.dest, c.hop.Addr, sec)},
@@ -146,6 +245,8 @@ func (s sessionsOf) Put(_ string, state *tls.ClientSessionState) { s.all.Put(s.k
 func sessionKey(d queue.Destination, a netip.AddrPort, sec security) string {
 	policy := "o"
 	switch {
+	case sec.hold != nil && sec.hold.By == relay.HeldByDANE:
+		policy = "d"
 	case sec.verified:
 		policy = "v"
 	case sec.required:

@@ -78,10 +78,10 @@ func TestTLSPolicies(t *testing.T) {
 		{"right", n, secure, right, nil, 0, clear(queue.NoTLSOff), 1},
 		{"wrong name", o, secure, wrong, nil, 0, any, 1},
 		{"wrong name", r, secure, wrong, nil, 0, any, 1},
-		{"wrong name", v, secure, wrong, nil, queue.CauseTLSUnverified, any, 1},
+		{"wrong name", v, secure, wrong, nil, queue.CauseTLSUnverified, clear(queue.NoTLSUnverified), 1},
 		{"not offered", o, pipelines, nil, nil, 0, clear(queue.NoTLSNotOffered), 1},
-		{"not offered", r, pipelines, nil, nil, queue.CauseTLSRequired, any, 1},
-		{"not offered", v, pipelines, nil, nil, queue.CauseTLSRequired, any, 1},
+		{"not offered", r, pipelines, nil, nil, queue.CauseTLSRequired, clear(queue.NoTLSNotOffered), 1},
+		{"not offered", v, pipelines, nil, nil, queue.CauseTLSRequired, clear(queue.NoTLSNotOffered), 1},
 		{"TLS 1.1", o, secure, old, nil, 0, clear(queue.NoTLSHandshakeFailed), 2},
 		{"TLS 1.1", r, secure, old, nil, queue.CauseTLSHandshake, clear(queue.NoTLSHandshakeFailed), 1},
 		{"refused", o, secure, right, tlsFaults["refused"], 0, clear(queue.NoTLSRefused), 2},
@@ -90,9 +90,9 @@ func TestTLSPolicies(t *testing.T) {
 		{"late garbage", v, secure, right, tlsFaults["late garbage"], queue.CauseTLSHandshake, clear(queue.NoTLSHandshakeFailed), 1},
 		{"close", o, secure, right, tlsFaults["close"], 0, clear(queue.NoTLSHandshakeFailed), 2},
 		{"close", r, secure, right, tlsFaults["close"], queue.CauseTLSHandshake, clear(queue.NoTLSHandshakeFailed), 1},
-		{"garbage", o, secure, right, tlsFaults["garbage"], queue.CauseProtocol, any, 1},
-		{"injected", o, secure, right, tlsFaults["injected"], queue.CauseProtocol, any, 1},
-		{"injected", v, secure, right, tlsFaults["injected"], queue.CauseProtocol, any, 1},
+		{"garbage", o, secure, right, tlsFaults["garbage"], queue.CauseProtocol, clear(queue.NoTLSHandshakeFailed), 1},
+		{"injected", o, secure, right, tlsFaults["injected"], queue.CauseProtocol, clear(queue.NoTLSHandshakeFailed), 1},
+		{"injected", v, secure, right, tlsFaults["injected"], queue.CauseProtocol, clear(queue.NoTLSHandshakeFailed), 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name+"/"+[]string{"opportunistic", "require", "verify", "none"}[test.policy], func(t *testing.T) {
@@ -110,6 +110,7 @@ func TestTLSPolicies(t *testing.T) {
 				t.Errorf("%+v", got.TLS)
 			}
 			got.TLS.Version, got.TLS.Cipher = 0, 0
+			test.tls.Wanted = []queue.Wanted{queue.WantedNothing, queue.WantedRequire, queue.WantedVerify, queue.WantedNothing}[test.policy]
 			if got.TLS != test.tls || h.dials() != test.dials {
 				t.Errorf("%+v over %d connections", got.TLS, h.dials())
 			}
@@ -242,15 +243,19 @@ func TestRequireTLS(t *testing.T) {
 	ca := newAuthority(t)
 	for _, test := range []struct {
 		offer, name string
+		certain     bool
 		cause       queue.Cause
 	}{
-		{secure + " REQUIRETLS", "a.example", 0},
-		{secure + " REQUIRETLS", "other.example", queue.CauseTLSUnverified},
-		{secure, "a.example", queue.CauseNoRequireTLS},
-		{pipelines + " REQUIRETLS", "a.example", queue.CauseTLSRequired},
+		{secure + " REQUIRETLS", "a.example", true, 0},
+		{secure + " REQUIRETLS", "a.example", false, queue.CauseTLSUnverified},
+		{secure + " REQUIRETLS", "other.example", true, queue.CauseTLSUnverified},
+		{secure, "a.example", true, queue.CauseNoRequireTLS},
+		{pipelines + " REQUIRETLS", "a.example", true, queue.CauseTLSRequired},
 	} {
 		h := newHop(t, server(test.offer, ca.config(t, test.name), nil))
-		c := New(Config{Dial: h.dialTCP, Roots: ca.roots()}, hops(1))
+		where := hops(1)
+		where.route.Authentic = test.certain
+		c := New(Config{Dial: h.dialTCP, Roots: ca.roots()}, where)
 		c.Deliver(t.Context(), claim(letter, "a@example.com")) // leaves a kept connection, verified or not
 		m := claim(letter, "b@example.com")
 		m.Envelope.RequireTLS = true

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"tacet/relay"
 )
 
 // The limits of the cache of DNS answers.
@@ -29,6 +31,8 @@ type entry struct {
 	Answer
 	mx      []MX
 	addrs   []netip.Addr
+	tlsa    []relay.TLSA
+	txt     []string
 	err     error
 	expires time.Time
 }
@@ -39,8 +43,17 @@ func (e *entry) cost(q question) int {
 	for _, mx := range e.mx {
 		n += 24 + len(mx.Host)
 	}
+	for i := range e.tlsa {
+		n += 32 + len(e.tlsa[i].Data)
+	}
+	for _, txt := range e.txt {
+		n += 16 + len(txt)
+	}
 	return n
 }
+
+// empty tells that the answer has no record of the type asked for.
+func (e *entry) empty() bool { return len(e.mx)+len(e.addrs)+len(e.tlsa)+len(e.txt) == 0 }
 
 // cache keeps answers for as long as their TTL says, within limits, and lets
 // one look-up serve all who ask the same at the same time.
@@ -119,7 +132,7 @@ func clampTTL(e *entry) time.Duration {
 	switch {
 	case e.err != nil && e.err != ErrNoSuchName:
 		return errorTTL
-	case len(e.mx) == 0 && len(e.addrs) == 0:
+	case e.empty():
 		return min(max(e.TTL, minTTL), maxNegative)
 	}
 	return min(max(e.TTL, minTTL), maxTTL)

@@ -15,7 +15,8 @@ import (
 // target is what is the same for all hosts of a route.
 type target struct {
 	port     uint16
-	explicit bool // configured: special addresses are allowed
+	explicit bool         // configured: special addresses are allowed
+	route    *relay.Route // gets what is known of the hosts' names
 }
 
 // byMX finds the hops of a domain by its MX records (RFC 5321 §5.1).
@@ -24,6 +25,7 @@ func (r *Router) byMX(ctx context.Context, t target, domain string) ([]relay.Hop
 	if err != nil {
 		return nil, lookupFault(err)
 	}
+	t.route.Authentic = t.route.Authentic && answer.Authentic
 	if len(answer.Hosts) == 0 {
 		return r.find(ctx, t, domain).alone() // the implicit MX
 	}
@@ -139,7 +141,10 @@ func (r *Router) check(t target, host string, answer AddrAnswer) found {
 	for len(f.hops) < maxPerHost && len(v6)+len(v4) > 0 {
 		for _, family := range []*[]netip.Addr{&v6, &v4} {
 			if len(*family) > 0 && len(f.hops) < maxPerHost {
-				f.hops = append(f.hops, relay.Hop{Name: host, Addr: netip.AddrPortFrom((*family)[0], t.port)})
+				f.hops = append(f.hops, relay.Hop{
+					Name: host, Addr: netip.AddrPortFrom((*family)[0], t.port),
+					Canonical: answer.Name, Authentic: answer.Authentic,
+				})
 				*family = (*family)[1:]
 			}
 		}

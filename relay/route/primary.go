@@ -82,15 +82,16 @@ func (r *Router) Primaries() []queue.Destination {
 
 // toPrimary finds the hops of a primary. No fault is permanent: what is wrong with
 // it is ours to mend, and its mail waits.
-func (r *Router) toPrimary(ctx context.Context, ch choice, domain string) ([]relay.Hop, *relay.RouteError) {
+func (r *Router) toPrimary(ctx context.Context, route *relay.Route, ch choice, domain string) ([]relay.Hop, *relay.RouteError) {
 	if ch.hop.IsZero() {
-		hops, fault := r.preferred(ctx, target{port: smtpPort}, domain)
+		route.Domain = domain
+		hops, fault := r.preferred(ctx, target{port: smtpPort, route: route}, domain)
 		return hops, recoverable(fault)
 	}
 	var hops []relay.Hop
-	hops, fault := r.toNextHop(ctx, ch.hop)
+	hops, fault := r.toNextHop(ctx, route, ch.hop)
 	for _, other := range ch.others {
-		more, f := r.toNextHop(ctx, other)
+		more, f := r.toNextHop(ctx, route, other)
 		hops = append(hops, more...)
 		if fault == nil || f != nil && !f.Cause.Permanent() {
 			fault = f
@@ -110,6 +111,7 @@ func (r *Router) preferred(ctx context.Context, t target, domain string) ([]rela
 	if err != nil {
 		return nil, lookupFault(err)
 	}
+	t.route.Authentic = answer.Authentic
 	hosts := usable(answer.Hosts)
 	own := slices.IndexFunc(hosts, func(mx MX) bool { return mx.Host == r.hostname })
 	if own < 0 && len(hosts) > 0 { // by another name

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,16 +18,16 @@ const dnsPort = 53
 // servers is whom to ask, and how.
 type servers struct {
 	servers  []netip.AddrPort // at least one
-	trustAD  bool
+	trustAD  bool             // of all of them
 	rotate   bool
 	timeout  time.Duration // for one try at one server
 	attempts int           // rounds over all servers
 }
 
-// trusted tells whether the AD bit of server counts: the way to one on
+// trusts tells whether the AD bit of server counts: the way to one on
 // loopback is safe, that to others only if the operator says so.
-func (s *servers) trusted(server netip.AddrPort) bool {
-	return s.trustAD || server.Addr().IsLoopback()
+func (r *resolvConf) trusts(s *servers, server netip.AddrPort) bool {
+	return s.trustAD || server.Addr().IsLoopback() || slices.Contains(r.trusted, server)
 }
 
 // ParseServer reads a DNS server's address: "127.0.0.1", "127.0.0.1:5353",
@@ -49,19 +50,20 @@ func ParseServer(s string) (netip.AddrPort, error) {
 // resolvConf gives out the servers to ask: fixed ones, or those of a file
 // that is read anew when it changes.
 type resolvConf struct {
-	fixed *servers
-	file  watchedFile
+	fixed   *servers
+	trusted []netip.AddrPort
+	file    watchedFile
 }
 
 func newResolvConf(c StubConfig) *resolvConf {
 	if len(c.Servers) > 0 {
-		return &resolvConf{fixed: &servers{servers: c.Servers, trustAD: true, timeout: 5 * time.Second, attempts: 2}}
+		return &resolvConf{fixed: &servers{servers: c.Servers, timeout: 5 * time.Second, attempts: 2}, trusted: c.Trusted}
 	}
 	path := c.ResolvConf
 	if path == "" {
 		path = "/etc/resolv.conf"
 	}
-	return &resolvConf{file: watchedFile{path: path}}
+	return &resolvConf{file: watchedFile{path: path}, trusted: c.Trusted}
 }
 
 func (r *resolvConf) current() *servers {

@@ -46,20 +46,20 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	ctx, cancel := context.WithTimeoutCause(ctx, routeWithin, errServers)
 	defer cancel()
 	ch := r.choiceFor(d)
-	var hops []relay.Hop
+	route := &relay.Route{TLS: ch.tls, Auth: ch.auth, MaxMessages: ch.MaxMessages, Authentic: true}
 	var fault *relay.RouteError
 	if ch.primary {
-		hops, fault = r.toPrimary(ctx, ch, string(d))
+		route.Hops, fault = r.toPrimary(ctx, route, ch, string(d))
 	} else if !ch.hop.IsZero() {
-		hops, fault = r.toNextHop(ctx, ch.hop)
+		route.Hops, fault = r.toNextHop(ctx, route, ch.hop)
 		fault = recoverable(fault)
 	} else {
-		hops, fault = r.toDomain(ctx, string(d))
+		route.Hops, fault = r.toDomain(ctx, route, string(d))
 	}
 	if fault != nil {
 		return nil, fault
 	}
-	return &relay.Route{Hops: hops, TLS: ch.tls, Auth: ch.auth, MaxMessages: ch.MaxMessages}, nil
+	return route, nil
 }
 
 // Forbidden tells whether a must not be contacted for d: a special address,
@@ -105,8 +105,8 @@ func recoverable(f *relay.RouteError) *relay.RouteError {
 }
 
 // toNextHop finds the hops of a configured next hop, whose addresses may be special.
-func (r *Router) toNextHop(ctx context.Context, h NextHop) ([]relay.Hop, *relay.RouteError) {
-	t := target{port: h.Port, explicit: true}
+func (r *Router) toNextHop(ctx context.Context, route *relay.Route, h NextHop) ([]relay.Hop, *relay.RouteError) {
+	t := target{port: h.Port, explicit: true, route: route}
 	if h.Addr.IsValid() {
 		hop := relay.Hop{Name: h.Addr.String(), Addr: netip.AddrPortFrom(h.Addr, h.Port)}
 		if r.self.is(hop.Addr) {
@@ -126,8 +126,8 @@ func (r *Router) toNextHop(ctx context.Context, h NextHop) ([]relay.Hop, *relay.
 }
 
 // toDomain finds the hops of a recipient's domain or address literal.
-func (r *Router) toDomain(ctx context.Context, domain string) ([]relay.Hop, *relay.RouteError) {
-	t := target{port: smtpPort}
+func (r *Router) toDomain(ctx context.Context, route *relay.Route, domain string) ([]relay.Hop, *relay.RouteError) {
+	t := target{port: smtpPort, route: route}
 	if a, ok := parseLiteral(domain); ok {
 		return r.check(t, a.String(), AddrAnswer{V4: []netip.Addr{a}}).alone()
 	}
@@ -137,5 +137,6 @@ func (r *Router) toDomain(ctx context.Context, domain string) ([]relay.Hop, *rel
 	if strings.HasSuffix(domain, ".onion") { // RFC 7686 §2: the DNS must not hear of it
 		return nil, &relay.RouteError{Cause: queue.CauseNoSuchDomain, Err: ErrNoSuchName}
 	}
+	route.Domain = domain
 	return r.byMX(ctx, t, domain)
 }

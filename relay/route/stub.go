@@ -15,9 +15,12 @@ import (
 
 // StubConfig configures a [Stub].
 type StubConfig struct {
-	// Servers are the recursive resolvers to ask, in their order. Their AD
-	// bit is trusted. Empty: those of ResolvConf.
+	// Servers are the recursive resolvers to ask, in their order. Empty:
+	// those of ResolvConf.
 	Servers []netip.AddrPort
+	// Trusted are those whose AD bit is believed, beside those on loopback:
+	// the way to them must be safe.
+	Trusted []netip.AddrPort
 	// ResolvConf is read anew when it changes; empty: /etc/resolv.conf. The AD bit of its servers is trusted if
 	// they are on loopback or it says "options trust-ad".
 	ResolvConf string
@@ -123,8 +126,10 @@ func (s *Stub) lookup(ctx context.Context, q question) *entry {
 // name of which the response says nothing.
 func (e *entry) take(msg *dns.Msg, qtype uint16) (more bool, err error) {
 	start := e.Name
-	if err := e.follow(msg.Answer); err != nil {
-		return false, err
+	if qtype != dns.TypeCNAME {
+		if err := e.follow(msg.Answer); err != nil {
+			return false, err
+		}
 	}
 	for _, rr := range msg.Answer {
 		h := rr.Header()
@@ -143,10 +148,12 @@ func (e *entry) take(msg *dns.Msg, qtype uint16) (more bool, err error) {
 			if a, ok := netip.AddrFromSlice(rr.AAAA); ok {
 				e.addrs = append(e.addrs, a)
 			}
+		default:
+			e.takePolicy(rr)
 		}
 	}
 	e.trim()
-	if len(e.mx) > 0 || len(e.addrs) > 0 {
+	if !e.empty() {
 		return false, nil
 	}
 	soa := e.negative(msg.Ns)
@@ -228,7 +235,7 @@ func (s *Stub) ask(ctx context.Context, q question) (msg *dns.Msg, trusted bool,
 			if silent {
 				s.detour.Store(&detour{n, time.Now().Add(detourFor)})
 			}
-			return msg, c.trusted(c.servers[n]), nil
+			return msg, s.conf.trusts(c, c.servers[n]), nil
 		}
 		err = errServFail // SERVFAIL, REFUSED and the like: another server may know better
 	}

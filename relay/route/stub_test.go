@@ -136,11 +136,27 @@ func TestStubQuery(t *testing.T) {
 func TestStubAuthentic(t *testing.T) {
 	server := newDNSServer(t, "both.example. 60 IN A 192.0.2.1", "both.example. 60 IN AAAA 2001:db8::1", "domain.example. 60 IN MX 0 both.example.")
 	remote := netip.MustParseAddrPort("192.0.2.53:53")
-	if !parseResolvConf("nameserver 127.0.0.1").trusted(server.addr) || parseResolvConf("nameserver 192.0.2.53").trusted(remote) {
-		t.Error("without trust-ad, not exactly servers on loopback are trusted")
-	}
-	if !parseResolvConf("nameserver 192.0.2.53\noptions trust-ad").trusted(remote) {
-		t.Error("trust-ad does not count")
+	for _, test := range []struct {
+		conf    StubConfig
+		text    string
+		server  netip.AddrPort
+		trusted bool
+	}{
+		{StubConfig{}, "nameserver 127.0.0.1", server.addr, true},
+		{StubConfig{}, "nameserver 192.0.2.53", remote, false},
+		{StubConfig{}, "nameserver 192.0.2.53\noptions trust-ad", remote, true},
+		{StubConfig{Servers: []netip.AddrPort{remote}}, "", remote, false},
+		{StubConfig{Servers: []netip.AddrPort{remote}, Trusted: []netip.AddrPort{remote}}, "", remote, true},
+		{StubConfig{Trusted: []netip.AddrPort{remote}}, "nameserver 192.0.2.53", remote, true},
+	} {
+		conf := newResolvConf(test.conf)
+		use := conf.fixed
+		if use == nil {
+			use = parseResolvConf(test.text)
+		}
+		if conf.trusts(use, test.server) != test.trusted {
+			t.Errorf("%+v: want %v", test, test.trusted)
+		}
 	}
 	for _, ad := range []bool{true, false} {
 		server.authentic(ad)
