@@ -237,8 +237,7 @@ func (c *Conn) Close() error {
 	}
 	c.unfollow()
 	if !c.aborted.Load() && len(c.out) > 0 {
-		_ = c.raw.SetWriteDeadline(time.Now().Add(5 * time.Second))
-		_, _ = c.nc.Write(c.out)
+		c.farewell()
 	}
 	c.giveBack()
 	if c.talking && !c.aborted.Load() {
