@@ -56,6 +56,7 @@ const (
 	VerbBackupCreate
 	VerbBackupVerify
 	VerbBackupRestore
+	VerbGrant // who may read the log is others now
 	verbEnd
 )
 
@@ -88,6 +89,7 @@ var verbTable = [verbEnd]string{
 	VerbBackupCreate:   "backup_create",
 	VerbBackupVerify:   "backup_verify",
 	VerbBackupRestore:  "backup_restore",
+	VerbGrant:          "grant",
 }
 
 // String gives the verb's name, "" for an unknown one.
@@ -157,7 +159,7 @@ type Action struct {
 // one is found. Several processes may write at once.
 type Audit struct {
 	dir  string
-	keys string // folder of the key of its head; empty: it has none
+	keys string // folder of the note of its ends; empty: there is none
 	mu   sync.Mutex
 	enc  zapcore.Encoder
 }

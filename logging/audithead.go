@@ -1,10 +1,6 @@
 package logging
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,50 +15,22 @@ import (
 
 // The chain of audit records shows a record that was changed or removed, and not
 // one that was cut off from its end or, with a month's file, from its beginning.
-// So both ends are written down in a file beside it, under a key of the key folder:
-// who can write the log's folder alone cannot hide that records are gone. Who
-// holds the key can.
-const (
-	headFile    = "audit.head"
-	headKeyFile = "audit.key"
-)
+// So both ends are noted in the folder of keys: who can write the log's folder
+// alone cannot hide that records are gone, not by putting an older state of
+// everything back either. Who can write the folder of keys can.
+const headFile = "audit.head"
 
 // head is both ends of the chain.
 type head struct {
 	First string `json:"first"` // digest before the oldest record there must be
 	Last  string `json:"last"`  // digest of the newest
-	MAC   string `json:"mac"`
 }
 
-func (h *head) mac(key []byte) string {
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte("first " + h.First + "\nlast " + h.Last + "\n"))
-	return hex.EncodeToString(m.Sum(nil))
-}
-
-// WithKey has the ends of the chain kept too, under a key in the folder. It
+// WithKey has the ends of the chain noted too, in the folder of keys. It
 // returns a itself.
 func (a *Audit) WithKey(keyDir string) *Audit {
 	a.keys = keyDir
 	return a
-}
-
-// key reads the key; made tells that there was none.
-func (a *Audit) key() (key []byte, made bool, err error) {
-	path := filepath.Join(a.keys, headKeyFile)
-	key, err = os.ReadFile(path)
-	if err == nil && len(key) == keySize {
-		return key, false, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
-	}
-	if err := (&keyring{dir: a.keys}).prepare(); err != nil {
-		return nil, false, err
-	}
-	key = make([]byte, keySize)
-	rand.Read(key) // never fails
-	return key, true, errors.Join(replaceFile(path, key), syncDir(a.keys))
 }
 
 // replaceFile writes a file beside the old one and then puts it in its place.
@@ -78,14 +46,14 @@ func replaceFile(path string, content []byte) error {
 	return os.Rename(path+".tmp", path)
 }
 
-// head reads the ends; fs.ErrNotExist if there are none yet, errHead if they
+// head reads the ends: fs.ErrNotExist if there are none yet, errHead if they
 // are not what was written.
-func (a *Audit) head(key []byte) (h head, err error) {
-	text, err := os.ReadFile(filepath.Join(a.dir, headFile))
+func (a *Audit) head() (h head, err error) {
+	text, err := os.ReadFile(filepath.Join(a.keys, headFile))
 	if err != nil {
 		return h, err
 	}
-	if json.Unmarshal(text, &h) != nil || !hmac.Equal([]byte(h.mac(key)), []byte(h.MAC)) {
+	if json.Unmarshal(text, &h) != nil {
 		return h, errHead
 	}
 	return h, nil
@@ -93,36 +61,26 @@ func (a *Audit) head(key []byte) (h head, err error) {
 
 var errHead = errors.New("audit: the ends of the chain are not what was written")
 
-func (a *Audit) writeHead(key []byte, h head) error {
-	h.MAC = h.mac(key)
+func (a *Audit) writeHead(h head) error {
 	text, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(a.dir, headFile), append(text, '\n'))
+	return replaceFile(filepath.Join(a.keys, headFile), append(text, '\n'))
 }
 
 // raise notes the record that was written to f just now. Ends that do not fit
-// are left so, for verifying to tell of. Without a key, as after a restore from
+// are left so, for verifying to tell of. Without any, as after a restore from
 // a backup, they are taken as they are.
 func (a *Audit) raise(f *os.File, act *Action, last string) error {
 	if a.keys == "" {
 		return nil
 	}
-	key, made, err := a.key()
-	if err != nil {
-		return err
-	}
-	if made {
-		first, err := a.first()
-		if err != nil {
-			return err
-		}
-		return a.writeHead(key, head{First: first, Last: last})
-	}
-	h, err := a.head(key)
+	h, err := a.head()
 	switch {
-	case errors.Is(err, errHead), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
+		return a.beginHead(last)
+	case errors.Is(err, errHead):
 		return nil
 	case err != nil:
 		return err
@@ -135,7 +93,22 @@ func (a *Audit) raise(f *os.File, act *Action, last string) error {
 		}
 	}
 	h.Last = last
-	return a.writeHead(key, h)
+	return a.writeHead(h)
+}
+
+// beginHead notes both ends for the first time.
+func (a *Audit) beginHead(last string) error {
+	if err := (&keyring{dir: a.keys}).prepare(); err != nil {
+		return err
+	}
+	first, err := a.first()
+	if err == nil {
+		err = a.writeHead(head{First: first, Last: last})
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(a.keys)
 }
 
 // first gives what the oldest record says is before it.
@@ -205,11 +178,7 @@ func (a *Audit) lower(names []string) error {
 	if err := unix.Flock(int(newest.Fd()), unix.LOCK_EX); err != nil { // ends with the descriptor
 		return err
 	}
-	key, _, err := a.key()
-	if err != nil {
-		return err
-	}
-	h, err := a.head(key)
+	h, err := a.head()
 	if errors.Is(err, errHead) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -224,7 +193,7 @@ func (a *Audit) lower(names []string) error {
 	if h.First, err = lastDigest(f); err != nil {
 		return err
 	}
-	return a.writeHead(key, h)
+	return a.writeHead(h)
 }
 
 // Verify checks the chain from end to end, and tells how many records there are.
@@ -267,11 +236,7 @@ func (a *Audit) Verify() (records int, faults []Fault, err error) {
 	if a.keys == "" {
 		return records, faults, nil
 	}
-	key, err := os.ReadFile(filepath.Join(a.keys, headKeyFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return records, faults, err
-	}
-	h, err := a.head(key)
+	h, err := a.head()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && records == 0:
 		return records, faults, nil

@@ -220,6 +220,41 @@ func TestAuditEnds(t *testing.T) {
 	}
 }
 
+// TestAuditPutBack wants an older state of the whole folder to show, and its removal.
+func TestAuditPutBack(t *testing.T) {
+	p := newPlace(t)
+	a := NewAudit(p.dir).WithKey(p.keys)
+	write := func(n int) {
+		for range n {
+			if err := a.Write(Action{Time: time.Date(2026, 5, 4, 0, 0, 0, 0, time.UTC), UID: 7, What: VerbLogRead}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(2)
+	older := filepath.Join(t.TempDir(), "older")
+	if err := os.CopyFS(older, os.DirFS(p.dir)); err != nil {
+		t.Fatal(err)
+	}
+	write(3)
+	for _, back := range []bool{true, false} {
+		if err := os.RemoveAll(p.dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(p.dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if back {
+			if err := os.CopyFS(p.dir, os.DirFS(older)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, faults, err := a.Verify(); err != nil || !slices.ContainsFunc(faults, func(f Fault) bool { return f.Problem == ProblemTruncated }) {
+			t.Errorf("put back %v: %v %v", back, faults, err)
+		}
+	}
+}
+
 // TestAuditEndsAfterACrash wants a record without its note to be no fault, and
 // one after it neither.
 func TestAuditEndsAfterACrash(t *testing.T) {
@@ -233,13 +268,13 @@ func TestAuditEndsAfterACrash(t *testing.T) {
 	}
 	write()
 	write()
-	noted, err := os.ReadFile(filepath.Join(p.dir, headFile))
+	noted, err := os.ReadFile(filepath.Join(p.keys, headFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	write()
 	for want := 3; want < 5; want++ {
-		edit(t, filepath.Join(p.dir, headFile), func(b []byte) []byte {
+		edit(t, filepath.Join(p.keys, headFile), func(b []byte) []byte {
 			if want == 3 {
 				return noted
 			}

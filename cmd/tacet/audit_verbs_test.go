@@ -155,8 +155,7 @@ func (d *daemon) queued(t *testing.T) string {
 	return ""
 }
 
-// Each command leaves exactly the record that is its own, from whoever ran it. One that
-// takes long, such as a reading, is on record when it begins and, with its counts, when it ends.
+// Each command leaves exactly one record, its own, from whoever ran it.
 func TestEveryCommandLeavesOneRecord(t *testing.T) {
 	d, file := lonely(t)
 	dir := t.TempDir()
@@ -210,7 +209,7 @@ func TestEveryCommandLeavesOneRecord(t *testing.T) {
 			t.Errorf("%s ended with %d: %s%s", path, status, out.String(), errs.String())
 			continue
 		}
-		left := outcomes(records()[before:])
+		left := records()[before:]
 		left = slices.DeleteFunc(left, func(a logging.Action) bool { return a.What == r.also && r.also != 0 })
 		switch {
 		case r.verb == 0 && len(left) != 0:
@@ -221,18 +220,6 @@ func TestEveryCommandLeavesOneRecord(t *testing.T) {
 			t.Errorf("%s: the ticket is missing", path)
 		}
 	}
-}
-
-// outcomes leaves out the record that a longer action begins with, where the
-// one that tells how it ended follows.
-func outcomes(all []logging.Action) (ended []logging.Action) {
-	for i, act := range all {
-		if i+1 < len(all) && all[i+1].What == act.What && act.Matched+act.Changed == 0 {
-			continue
-		}
-		ended = append(ended, act)
-	}
-	return ended
 }
 
 func mustID(t *testing.T, s string) queue.ID {

@@ -108,46 +108,48 @@ func (l *logRead) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	act := who.action(logging.VerbLogRead, q.scopes()...)
-	if l.audit(act) != nil {
+	lines := recorded(q.lines(r.Context(), o), q.follow, func(found int, failed bool) error {
+		if act.Matched, act.Failed = found, failed; l.audit(act) != nil {
+			return errNotRecorded
+		}
+		return nil
+	})
+	switch err := l.stream(w, lines, q.follow, role); {
+	case errors.Is(err, errNotRecorded):
 		fail(w, http.StatusInsufficientStorage, errNotRecorded)
-		return
-	}
-	n, err := l.stream(w, r.Context(), &q, o, role)
-	act.Matched, act.Failed = n, err != nil
-	if l.audit(act) == nil && err != nil {
+	case err != nil:
 		json.NewEncoder(w).Encode(problem{Error: err.Error()})
 	}
 }
 
-// stream writes the lines that the query finds, as much of each as the role shows.
-func (l *logRead) stream(w http.ResponseWriter, ctx context.Context, q *logQuery, o logging.ReadOptions, role logRole) (n int, err error) {
+// stream writes the lines, as much of each as the role shows.
+func (l *logRead) stream(w http.ResponseWriter, lines iter.Seq2[logging.Line, error], follow bool, role logRole) error {
 	out := http.NewResponseController(w)
 	if err := errors.Join(out.SetReadDeadline(time.Time{}), out.SetWriteDeadline(time.Time{})); err != nil {
-		return 0, err
+		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	show := func(line logging.Line) logging.Line { return line }
 	if role != roleFull {
 		show = logging.StatusOnly()
 	}
-	for line, err := range q.lines(ctx, o) {
-		if errors.Is(err, logging.ErrLine) {
+	for line, err := range lines {
+		switch {
+		case errors.Is(err, errNotRecorded):
+			return err
+		case errors.Is(err, logging.ErrLine):
 			continue
+		case err != nil:
+			return fmt.Errorf("reading the relay log: %w", err)
 		}
-		if err != nil {
-			return n, fmt.Errorf("reading the relay log: %w", err)
-		}
-		n++
 		if _, err := w.Write(append(show(line).Raw, '\n')); err != nil {
-			return n, nil // the client is gone
+			return nil // the client is gone
 		}
-		if q.follow {
-			if err := out.Flush(); err != nil {
-				return n, nil
-			}
+		if follow && out.Flush() != nil {
+			return nil
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // readLog asks the daemon for what the query finds.

@@ -95,7 +95,7 @@ func TestReadingByRole(t *testing.T) {
 	if all.Code != http.StatusOK || strings.Count(all.Body.String(), "carl@example.org") != 2 {
 		t.Errorf("%d %s", all.Code, all.Body)
 	}
-	if len(records) != 2 || records[1].Matched != 2 || records[0].User != "anna" || !slices.Equal(records[0].Scope, []logging.Scope{logging.ScopeRecipient}) {
+	if len(records) != 1 || records[0].Matched != 2 || records[0].User != "anna" || !slices.Equal(records[0].Scope, []logging.Scope{logging.ScopeRecipient}) {
 		t.Errorf("%+v", records)
 	}
 	status := ask(bob, url.Values{"last": {"-1"}, "event": {"delivered"}})
@@ -127,6 +127,61 @@ func TestReadingByRole(t *testing.T) {
 	auditErr = errors.New("disk")
 	if w := ask(anna, url.Values{"last": {"-1"}}); w.Code != http.StatusInsufficientStorage || strings.Contains(w.Body.String(), "carl") {
 		t.Errorf("unrecorded: %d %s", w.Code, w.Body)
+	}
+}
+
+// A reading is on record before anything of it is shown, once, and with a count as
+// far as one is known by then.
+func TestReadingIsRecordedBeforeItIsShown(t *testing.T) {
+	raw := make([]byte, heldBack/4)
+	damaged := errors.New("damaged")
+	for _, c := range []struct {
+		name            string
+		lines           int
+		end             error
+		follow          bool
+		matched         int
+		failed, refused bool
+	}{
+		{name: "few", lines: 3, matched: 3},
+		{name: "none"},
+		{name: "many", lines: 40, matched: 5},
+		{name: "followed", lines: 3, follow: true},
+		{name: "broken off", lines: 2, end: damaged, matched: 2, failed: true},
+		{name: "refused", lines: 3, matched: 3, refused: true},
+		{name: "many, refused", lines: 40, matched: 5, refused: true},
+	} {
+		shown, records := 0, 0
+		lines := recorded(func(yield func(logging.Line, error) bool) {
+			for range c.lines {
+				if !yield(logging.Line{Raw: raw}, nil) {
+					return
+				}
+			}
+			if c.end != nil {
+				yield(logging.Line{}, c.end)
+			}
+		}, c.follow, func(found int, failed bool) error {
+			if records++; found != c.matched || failed != c.failed || shown > 0 {
+				t.Errorf("%s: %d found, failed %v, %d shown before", c.name, found, failed, shown)
+			}
+			if c.refused {
+				return errNotRecorded
+			}
+			return nil
+		})
+		var last error
+		for _, err := range lines {
+			if last = err; err == nil {
+				shown++
+			}
+		}
+		if want := map[bool]int{false: c.lines, true: 0}[c.refused]; shown != want || records != 1 {
+			t.Errorf("%s: %d shown, want %d; %d records", c.name, shown, want, records)
+		}
+		if want := map[bool]error{true: errNotRecorded, false: c.end}[c.refused]; last != want {
+			t.Errorf("%s: it ends with %v", c.name, last)
+		}
 	}
 }
 

@@ -75,7 +75,8 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) }, d.openJournal, d.openIncidents,
+		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
+		d.openJournal, d.recordGrants, d.openIncidents,
 		d.openPolicies, d.assemble, d.recover, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,

@@ -76,19 +76,12 @@ func (c *console) readLog(cmd *cobra.Command, q *logQuery, do func(logging.Line)
 		return err
 	}
 	defer rec.Close()
-	act := logging.Action{What: logging.VerbLogRead, Scope: q.scopes()}
-	if err := rec.record(ctx, act); err != nil {
-		return err
-	}
 	if q.showIncidents {
 		c.watchIncidents(ctx, config, q.follow)
 	}
-	n, err := c.eachLine(q.lines(ctx, o), do)
-	if n > 0 && !q.follow {
-		act.Matched, act.Failed = n, err != nil
-		err = errors.Join(err, rec.record(context.WithoutCancel(ctx), act))
-	}
-	return err
+	return c.eachLine(recorded(q.lines(ctx, o), q.follow, func(found int, failed bool) error {
+		return rec.record(context.WithoutCancel(ctx), logging.Action{What: logging.VerbLogRead, Scope: q.scopes(), Matched: found, Failed: failed})
+	}), do)
 }
 
 // mayReadFiles tells whether the log and its keys are open to this process.
@@ -114,24 +107,24 @@ func (c *console) askForLog(ctx context.Context, config *Config, q *logQuery, do
 		return err
 	}
 	defer daemon.Close()
-	_, err = c.eachLine(daemon.readLog(ctx, q), do)
-	return err
+	return c.eachLine(daemon.readLog(ctx, q), do)
 }
 
-// eachLine hands on the lines and tells how many there were.
-func (c *console) eachLine(lines iter.Seq2[logging.Line, error], do func(logging.Line) error) (n int, err error) {
+// eachLine hands on the lines.
+func (c *console) eachLine(lines iter.Seq2[logging.Line, error], do func(logging.Line) error) error {
 	for line, err := range lines {
 		switch {
+		case errors.Is(err, errNotRecorded):
+			return err
 		case errors.Is(err, logging.ErrLine):
 			c.note("%v", err)
 			continue
 		case err != nil:
-			return n, fmt.Errorf("reading the relay log: %w", err)
+			return fmt.Errorf("reading the relay log: %w", err)
 		}
-		n++
 		if err := do(line); err != nil {
-			return n, err
+			return err
 		}
 	}
-	return n, nil
+	return nil
 }

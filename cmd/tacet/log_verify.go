@@ -60,11 +60,11 @@ func (c *console) verifyLog(ctx context.Context, config *Config, audit bool) err
 		return err
 	}
 	defer rec.Close()
-	act := logging.Action{What: logging.VerbVerify, Scope: []logging.Scope{logging.ScopeAll}}
-	if err := rec.record(ctx, act); err != nil {
+	found, err := logging.Verify(ctx, config.logOptions())
+	act := logging.Action{What: logging.VerbVerify, Scope: []logging.Scope{logging.ScopeAll}, Matched: found.Records, Failed: err != nil || len(found.Faults) > 0}
+	if err := rec.record(context.WithoutCancel(ctx), act); err != nil {
 		return err
 	}
-	found, err := logging.Verify(ctx, config.logOptions())
 	if err != nil {
 		return fmt.Errorf("verifying the log: %w", err)
 	}

@@ -195,26 +195,27 @@ func (c *control) answerErase(w http.ResponseWriter, r *http.Request) {
 	answer(w, result)
 }
 
-// run counts, or erases, with a record before and one with the counts after.
+// run counts, or erases what it has counted, with one record before anything is
+// done or told. An erasure that fails after that leaves another, which says so.
 func (e *erasure) run(ctx context.Context, who person, audit func(logging.Action) error, config *Config,
 	do func(context.Context, logging.Person) (logging.Traces, error)) (result erased, err error) {
 	act := who.action(logging.VerbPrivacyErase, e.scopes()...)
 	act.Ticket = e.ticket
+	traces, err := e.Find(ctx, config.Log.Dir, config.logKeyDir())
+	act.Matched, act.Failed = traces.Records, err != nil
+	if e.yes && err == nil {
+		act.Changed = traces.Records
+	}
 	if audit(act) != nil {
 		return result, errNotRecorded
 	}
-	var traces logging.Traces
-	if e.yes {
-		traces, err = do(ctx, e.Person)
-		act.Changed = traces.Records
-	} else {
-		traces, err = e.Find(ctx, config.Log.Dir, config.logKeyDir())
+	if e.yes && err == nil {
+		if traces, err = do(ctx, e.Person); err != nil {
+			act.Changed, act.Failed = 0, true
+			err = errors.Join(err, audit(act))
+		}
 	}
-	act.Matched, act.Failed = traces.Records, err != nil
-	if e.yes && err != nil {
-		act.Changed = 0
-	}
-	if err = errors.Join(err, audit(act)); err != nil {
+	if err != nil {
 		return result, fmt.Errorf("erasing: %w", err)
 	}
 	result.Done = e.yes

@@ -95,6 +95,8 @@ func (c *console) serve(ctx context.Context) error {
 			return errors.Join(err, d.stopNow())
 		case <-ctx.Done():
 			notify(systemd.SdNotifyStopping)
+			// The system does not tell who sent the signal. An end is never refused: a fault is an event.
+			_ = d.audit(personOf(ownUID()).action(logging.VerbShutdown))
 			stop() // a second signal ends the process at once
 			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 			defer cancel()

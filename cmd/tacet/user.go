@@ -81,11 +81,14 @@ func (c *console) addUser(ctx context.Context, name string, generate bool) error
 		return err
 	}
 	defer users.Close()
+	if err := c.recordUsers(ctx, config, logging.VerbUserAdd, logging.ScopeUser); err != nil {
+		return err
+	}
 	added, err := users.set(name, auth.NewHash(password, auth.DefaultParams()))
 	if err != nil {
 		return err
 	}
-	c.tellDaemon(ctx, config, logging.VerbUserAdd)
+	c.tellDaemon(ctx, config)
 	if c.json {
 		done := map[string]any{"user": name, "added": added}
 		if generate {
@@ -209,6 +212,9 @@ the user has submitted before is still delivered.`,
 				return err
 			}
 			defer users.Close()
+			if err := c.recordUsers(cmd.Context(), config, logging.VerbUserRemove, logging.ScopeUser); err != nil {
+				return err
+			}
 			found, err := users.remove(args[0])
 			if err != nil {
 				return err
@@ -216,7 +222,7 @@ the user has submitted before is still delivered.`,
 			if !found {
 				return fmt.Errorf("there is no user %s; `tacet user list` shows who there is", strings.TrimSpace(args[0]))
 			}
-			c.tellDaemon(cmd.Context(), config, logging.VerbUserRemove)
+			c.tellDaemon(cmd.Context(), config)
 			if c.json {
 				return c.printJSON(map[string]any{"user": args[0], "removed": true})
 			}
@@ -226,20 +232,34 @@ the user has submitted before is still delivered.`,
 	}
 }
 
-// recordUsers puts on record what is done to the users. Before the first
-// start there is no log to do that in.
+// recordUsers puts on record what is about to be done to the users: with the daemon
+// if it runs, else in the audit log itself. Before there is a data_dir there is no
+// relay, and no place to record anything: who makes it decides whose it is.
 func (c *console) recordUsers(ctx context.Context, config *Config, verb logging.Verb, scope logging.Scope) error {
-	if _, err := os.Stat(config.Log.Dir); errors.Is(err, fs.ErrNotExist) {
+	daemon, err := dialControl(ctx, config.controlSocket())
+	if err == nil {
+		return errors.Join((&recorder{daemon: daemon}).record(ctx, logging.Action{What: verb, Scope: []logging.Scope{scope}}), daemon.Close())
+	}
+	if !errors.Is(err, errNoDaemon) {
+		return err
+	}
+	act := personOf(os.Getuid()).action(verb, scope)
+	if _, err := os.Stat(config.DataDir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return c.recordByCommand(ctx, config, verb, scope)
+	return asOwner(config.DataDir, func() error {
+		if err := makeFolder("log.dir", config.Log.Dir); err != nil {
+			return fmt.Errorf("%w: %w", errNotRecorded, err)
+		}
+		if err := config.audit().Write(act); err != nil {
+			return fmt.Errorf("%w: %w", errNotRecorded, err)
+		}
+		return nil
+	})
 }
 
-// tellDaemon makes a running daemon read the users file, and puts the change on record.
-func (c *console) tellDaemon(ctx context.Context, config *Config, verb logging.Verb) {
-	if err := c.recordUsers(ctx, config, verb, logging.ScopeUser); err != nil {
-		c.note("the change is done but not on record: %v", err)
-	}
+// tellDaemon makes a running daemon read the users file.
+func (c *console) tellDaemon(ctx context.Context, config *Config) {
 	daemon, err := dialControl(ctx, config.controlSocket())
 	if err == nil {
 		err = daemon.reloadUsers(ctx)
