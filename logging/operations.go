@@ -61,6 +61,7 @@ const (
 	OpAuditFailed
 	OpPanicContained
 	OpLibraryMessage
+	OpCheckFailed
 	OpTaskFailed
 	OpIncidentOpened
 	OpIncidentClosed
@@ -112,6 +113,7 @@ var opTable = [opEnd]opText{
 	OpAuditFailed:           {zapcore.ErrorLevel, "audit_failed", "an audit record cannot be written: the action is refused"},
 	OpPanicContained:        {zapcore.ErrorLevel, "panic_contained", "a fault in the program was contained: please report it"},
 	OpLibraryMessage:        {zapcore.WarnLevel, "library_message", "a library wanted to print something: its text is withheld"},
+	OpCheckFailed:           {zapcore.ErrorLevel, "check_failed", "a content check did not do its work"},
 	OpTaskFailed:            {zapcore.ErrorLevel, "task_failed", "a background task ended with an error"},
 	OpIncidentOpened:        {zapcore.WarnLevel, "incident_opened", "an incident is open: dialogues that match it are recorded"},
 	OpIncidentClosed:        {zapcore.InfoLevel, "incident_closed", "an incident has ended: what it recorded is destroyed"},

@@ -71,7 +71,7 @@ func (r *Relay) inspect(ctx context.Context, checks []Inspection, m *Message) *R
 		case err != nil:
 			r.Stats.Unchecked.Add(1)
 			if cfg := r.config.Load(); cfg.CheckFailed != nil {
-				cfg.CheckFailed()
+				cfg.CheckFailed(err)
 			}
 			if !c.FailOpen {
 				return &Rejection{Code: 451, Enhanced: queue.Enhanced{4, 7, 1}, Class: ClassResource,

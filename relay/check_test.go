@@ -102,7 +102,7 @@ func fails(err error) Inspection {
 // A check that fails is a reason to come back, unless it may be missed.
 func TestCheckFailure(t *testing.T) {
 	failed := 0
-	w := newWorld(t, checking(t, fails(errors.New("no scanner"))), func(c *Config) { c.CheckFailed = func() { failed++ } })
+	w := newWorld(t, checking(t, fails(errors.New("no scanner"))), func(c *Config) { c.CheckFailed = func(error) { failed++ } })
 	_, err := w.Accept(t.Context(), envelope("b@example.net"), strings.NewReader(mailText), Session{})
 	if r, ok := errors.AsType[*Rejection](err); !ok || r.Code != 451 || w.store.count() != 0 || failed != 1 {
 		t.Errorf("got %v, failed %d", err, failed)

@@ -35,7 +35,7 @@ type Config struct {
 
 	Checks      []Inspection // of content, in their order; none: content passes unseen
 	SpoolDir    string       // where large content stands, encrypted and nameless, while it is checked; empty: the system's
-	CheckFailed func()       // a check could not do its work; must not block; nil: no one hears
+	CheckFailed func(error)  // a check could not do its work; must not block; nil: no one hears
 }
 
 // Relay is the core between the listeners, the queue and the transport.

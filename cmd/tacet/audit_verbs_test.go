@@ -39,6 +39,9 @@ var recordings = map[string]recording{
 	"tacet user list":   {verb: logging.VerbUserList},
 	"tacet user remove": {verb: logging.VerbUserRemove, args: "anna"},
 
+	"tacet dkim generate": {why: "makes keys, reads nobody's data", args: "example.org --dir DIR --algorithm ed25519"},
+	"tacet dkim check":    {why: "public records of our own domains", args: "-"},
+
 	"tacet queue list":    {verb: logging.VerbQueueList},
 	"tacet queue stats":   {verb: logging.VerbQueueStats},
 	"tacet queue show":    {verb: logging.VerbQueueShow, args: "QUEUED"},

@@ -79,17 +79,17 @@ func plural(n int, noun string) string {
 // eachTable goes over all tables of the effective config, in the manual's order.
 func (c *Config) eachTable(do func(header string, keys []key)) {
 	for _, s := range c.sections() {
+		header := "[" + s.name + "]"
 		if s.name == "" {
-			do("", s.keys)
-			for i := range c.Listeners {
-				do("[["+listenerTables+"]]", c.Listeners[i].keys())
-			}
-			continue
+			header = ""
 		}
-		do("["+s.name+"]", s.keys)
-		if s.name == "delivery.timeouts" {
-			for i := range c.Delivery.Routes {
-				do("[["+routeTables+"]]", c.Delivery.Routes[i].keys())
+		do(header, s.keys)
+		for _, a := range c.arrays() {
+			if a.after != s.name {
+				continue
+			}
+			for _, keys := range a.all() {
+				do("[["+a.name+"]]", keys)
 			}
 		}
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	Log        LogConfig
 	Metrics    MetricsConfig
 	Keys       KeysConfig
+	DKIM       []DKIMConfig
 
 	source source
 }
@@ -119,6 +120,13 @@ type RouteConfig struct {
 	Domain string
 	Smarthost
 	Load
+}
+
+// DKIMConfig is one [[dkim]].
+type DKIMConfig struct {
+	Domain, Selector string
+	Key              string    // file; empty: in keys/dkim
+	Active           time.Time // zero: always
 }
 
 // DNSConfig is [dns].
@@ -252,6 +260,9 @@ func (c *Config) complete() {
 	for i := range c.Delivery.Routes {
 		absolute(folder, &c.Delivery.Routes[i].AuthPasswordFile)
 	}
+	for i := range c.DKIM {
+		c.DKIM[i].complete(folder, c.keyDir())
+	}
 	c.Keys.complete(folder, c.keyDir())
 	if c.Log.Dir == "" {
 		c.Log.Dir = filepath.Join(c.DataDir, "log")
@@ -274,6 +285,7 @@ func absolute(folder string, path *string) {
 // The parts of data_dir.
 func (c *Config) queueDir() string      { return filepath.Join(c.DataDir, "queue") }
 func (c *Config) keyDir() string        { return filepath.Join(c.DataDir, "keys") }
+func (c *Config) spoolDir() string      { return filepath.Join(c.DataDir, "spool") }
 func (c *Config) incidentDir() string   { return filepath.Join(c.DataDir, "incidents") }
 func (c *Config) logKeyDir() string     { return filepath.Join(c.keyDir(), "log") }
 func (c *Config) controlSocket() string { return filepath.Join(c.DataDir, "control.sock") }

@@ -95,14 +95,16 @@ func (c *Config) schema() *table {
 		}
 		at.keys = s.keys
 	}
-	top.arrays = map[string]func() *table{listenerTables: func() *table {
-		c.Listeners = append(c.Listeners, newListener())
-		return &table{name: listenerTables, keys: c.Listeners[len(c.Listeners)-1].keys()}
-	}}
-	top.tables["delivery"].arrays = map[string]func() *table{"route": func() *table {
-		c.Delivery.Routes = append(c.Delivery.Routes, RouteConfig{})
-		return &table{name: routeTables, keys: c.Delivery.Routes[len(c.Delivery.Routes)-1].keys()}
-	}}
+	for _, a := range c.arrays() {
+		at, last := top, a.name
+		if i := strings.LastIndexByte(a.name, '.'); i >= 0 {
+			at, last = top.sub(a.name[:i]), a.name[i+1:]
+		}
+		if at.arrays == nil {
+			at.arrays = make(map[string]func() *table)
+		}
+		at.arrays[last] = func() *table { return &table{name: a.name, keys: a.grow()} }
+	}
 	return top
 }
 

@@ -25,6 +25,7 @@ type section struct {
 const (
 	listenerTables = "listener"
 	routeTables    = "delivery.route"
+	dkimTables     = "dkim"
 )
 
 const day = 24 * time.Hour
@@ -138,3 +139,13 @@ func (s *Smarthost) keys() []key {
 }
 
 func tlsPolicies() []string { return []string{"opportunistic", "require", "verify", "none"} }
+
+// keys are those of one [[dkim]].
+func (d *DKIMConfig) keys() []key {
+	return []key{
+		{"domain", textValue{&d.Domain, hostname}, "of the From field: submitted mail of it, and of its subdomains without keys of their own, is signed"},
+		{"selector", textValue{&d.Selector, selector}, "where the public key stands in the DNS: SELECTOR._domainkey.DOMAIN"},
+		{"key", textValue{&d.Key, filename}, "private key, RSA or Ed25519, PEM, mode 0600. Default: where `tacet dkim generate` puts it, in keys/"},
+		{"active", dateValue{&d.Active}, "the day from which on it signs; of each algorithm the newest signs. Empty: since ever"},
+	}
+}

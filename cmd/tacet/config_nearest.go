@@ -62,11 +62,10 @@ func (c *Config) sectionsWith(name, except string) []string {
 			}
 		}
 	}
-	if except != listenerTables && has(new(Listener).keys()) {
-		found = append(found, "under [["+listenerTables+"]]")
-	}
-	if except != routeTables && has(new(RouteConfig).keys()) {
-		found = append(found, "under [["+routeTables+"]]")
+	for _, a := range c.arrays() {
+		if except != a.name && has(a.blank) {
+			found = append(found, "under [["+a.name+"]]")
+		}
 	}
 	return found
 }

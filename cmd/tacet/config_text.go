@@ -52,6 +52,14 @@ func routeDomain(s string) error {
 	return nil
 }
 
+// selector takes what stands before "._domainkey" in the name of a DKIM key (RFC 6376 §3.1).
+func selector(s string) error {
+	if hostname(s+".example") != nil || strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return errors.New("want a selector of letters, digits and hyphens such as \"s2026a\"")
+	}
+	return nil
+}
+
 func mailbox(s string) error {
 	at := strings.LastIndexByte(s, '@')
 	if at < 1 || hostname(s[at+1:]) != nil || strings.ContainsAny(s, "<> \t\r\n") || !utf8.ValidString(s) {

@@ -16,6 +16,7 @@ func (c *Config) validate(f *faults) {
 	c.validateDelivery(f)
 	c.validatePrimary(f)
 	c.validateLog(f)
+	c.validateDKIM(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
 	if n := len(c.controlSocket()); n > 107 {
@@ -49,6 +50,23 @@ func (c *Config) validateLog(f *faults) {
 			f.also(c.source.lines[field.key], "%s = %q is longer than log.retention (%s): a field goes with its record at the latest",
 				field.key, formatDuration(field.period), formatDuration(c.Log.Retention))
 		}
+	}
+}
+
+// validateDKIM checks that every key has its place in the DNS.
+func (c *Config) validateDKIM(f *faults) {
+	seen := make(map[string]bool)
+	for i, d := range c.DKIM {
+		path := join(dkimTables, strconv.Itoa(i))
+		if d.Domain == "" || d.Selector == "" {
+			f.also(c.source.lines[path], "a [[dkim]] needs a domain and a selector; `tacet dkim generate` prints both")
+			continue
+		}
+		name := d.Selector + "._domainkey." + d.Domain
+		if seen[name] {
+			f.also(c.source.lines[join(path, "selector")], "dkim.selector = %q is given twice for %s: each key needs a selector of its own", d.Selector, d.Domain)
+		}
+		seen[name] = true
 	}
 }
 

@@ -374,3 +374,23 @@ func (h hostsValue) set(v any) error {
 	return nil
 }
 func (h hostsValue) String() string { return list(*h.p, func(s string) string { return s }) }
+
+// dateValue is a day, written "2026-12-01"; its beginning in UTC.
+type dateValue struct{ p *time.Time }
+
+func (d dateValue) set(v any) error {
+	text, _ := v.(string)
+	at, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return errors.New("want a day in quotation marks, such as \"2026-12-01\"")
+	}
+	*d.p = at
+	return nil
+}
+
+func (d dateValue) String() string {
+	if d.p.IsZero() {
+		return `""`
+	}
+	return quote(d.p.Format(time.DateOnly))
+}

@@ -232,11 +232,15 @@ func (j journal) Ready() error { return j.Err() }
 
 // assemble puts the core together with those who deliver for it.
 func (d *daemon) assemble(context.Context) error {
+	core, err := d.core(d.config)
+	if err != nil {
+		return err
+	}
 	out := d.config.outbound(&d.routes)
 	out.Tracer = tracer{d.incidents}
 	d.client = outbound.New(out, d.held())
 	d.made(func() error { d.client.Close(); return nil })
-	d.relay = relay.New(d.config.core(), d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
+	d.relay = relay.New(core, d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
 	d.kick.Store(d.relay)
 	return nil
 }

@@ -133,6 +133,10 @@ func (d *daemon) reload() (restart []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	core, err := d.core(next)
+	if err != nil {
+		return nil, err
+	}
 	pair, err := d.certs.load(next)
 	if err != nil {
 		return nil, err
@@ -144,7 +148,7 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.config = next
 	d.routes.use(router, dns)
 	d.client.CloseIdle()
-	d.relay.Reload(next.core())
+	d.relay.Reload(core)
 	d.server.SetLimits(next.limits())
 	if err := d.store.Reroute(context.Background(), d.routes.Destination); err != nil {
 		return restart, fmt.Errorf("sorting the queue by the new routes: %w", err)

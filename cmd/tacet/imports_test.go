@@ -30,6 +30,8 @@ var homes = map[string]string{
 	"github.com/emersion/go-smtp":      "relay/inbound",
 	"github.com/emersion/go-sasl":      "relay/inbound",
 	"github.com/emersion/go-msgauth":   "relay/content",
+	"github.com/d--j/go-milter":        "relay/content",
+	"blitiri.com.ar/go/spf":            "relay/content",
 	"github.com/cockroachdb/pebble/v2": "queue/pebblestore",
 	"github.com/miekg/dns":             "relay/route",
 	"golang.org/x/crypto/argon2":       "relay/auth",

@@ -41,6 +41,7 @@ func inspect(c *Config) findings {
 	for _, r := range c.Delivery.Routes {
 		f.passwordFile("the route of "+r.Domain, r.Smarthost)
 	}
+	f.dkim(c)
 	f.Keys = f.keys(c)
 	f.folder("data_dir", c.DataDir)
 	f.folder("log.dir", c.Log.Dir)

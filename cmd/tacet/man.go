@@ -53,6 +53,7 @@ func exampleConfig() *Config {
 	c.Hostname, c.Postmaster = "relay.example.org", "postmaster@relay.example.org"
 	c.Listeners = []Listener{newListener()}
 	c.Delivery.Routes = []RouteConfig{{Domain: "example.net", Load: c.Delivery.Load}}
+	c.DKIM = []DKIMConfig{{Domain: "example.org", Selector: "s2026a"}}
 	c.Log.Dir = "/var/lib/tacet/log"
 	c.complete()
 	return c

@@ -241,6 +241,7 @@ func effects() map[string]effect {
 		"metrics.address": {isNot(widens, ""), "every local program reads the counters, which name nobody"},
 	}
 	for _, name := range []string{
+		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"relay.domains", "primary.hosts", "relay.max_message_size", "relay.max_recipients",
 		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",

@@ -48,6 +48,9 @@ retention_user = "30d"
 live = "sealed"
 [metrics]
 address = "127.0.0.1:9587"
+[[dkim]]
+domain = "example.org"
+selector = "s1"
 `,
 }
 

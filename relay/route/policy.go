@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"encoding/hex"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -13,9 +14,9 @@ import (
 // The limits of what is kept of an answer with records of a policy.
 const (
 	keepTLSA   = 32
-	keepTXT    = 16
+	keepTXT    = 64
 	maxTLSA    = 8 << 10 // octets of a record's data: more than a certificate has
-	maxTXT     = 2 << 10 // octets of a record
+	maxTXT     = 4 << 10 // octets of a record
 	policyName = 253     // RFC 1035 §2.3.4, as text
 )
 
@@ -77,8 +78,30 @@ func (e *entry) takePolicy(rr dns.RR) {
 		}
 		e.tlsa = append(e.tlsa, relay.TLSA{Usage: rr.Usage, Selector: rr.Selector, Matching: rr.MatchingType, Data: data})
 	case *dns.TXT:
-		if txt := strings.Join(rr.Txt, ""); len(e.txt) < keepTXT && len(txt) <= maxTXT {
+		if txt := plainText(rr.Txt); len(e.txt) < keepTXT && len(txt) <= maxTXT {
 			e.txt = append(e.txt, txt)
 		}
 	}
+}
+
+// plainText joins the strings of a TXT record. The library gives them as a zone
+// file has them, with \" for a quote and \ddd for an octet.
+func plainText(parts []string) string {
+	text := strings.Join(parts, "")
+	if strings.IndexByte(text, '\\') < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' && i+1 < len(text) {
+			i++
+			c = text[i]
+			if n, err := strconv.ParseUint(text[i:min(i+3, len(text))], 10, 8); err == nil && i+3 <= len(text) {
+				c, i = byte(n), i+2
+			}
+		}
+		out = append(out, c)
+	}
+	return string(out)
 }

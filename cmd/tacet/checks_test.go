@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/smtp"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-msgauth/dkim"
+
+	"tacet/queue"
+	"tacet/relay"
+	"tacet/relay/inbound"
+)
+
+// checkedRelay is a daemon with content checks, and the next hop behind it.
+type checkedRelay struct {
+	*daemon
+	dir  string
+	mail chan string // what the next hop got
+}
+
+// takesAll is a next hop that gives what it gets to the test.
+type takesAll struct {
+	swallow
+	mail chan string
+}
+
+func (h takesAll) Accept(_ context.Context, _ *queue.Envelope, content io.Reader, _ relay.Session) (queue.ID, error) {
+	b, err := io.ReadAll(content)
+	if err != nil {
+		return queue.ID{}, err
+	}
+	h.mail <- string(b)
+	return queue.NewID(time.Now()), nil
+}
+
+// startChecked starts a daemon in dir with more of a config. Its listeners are one for
+// submission without a login, and one for mail to example.org.
+func startChecked(t *testing.T, dir, more string) *checkedRelay {
+	t.Helper()
+	hop := takesAll{mail: make(chan string, 10)}
+	l, err := inbound.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := inbound.New(inbound.Config{Hostname: "hop.example", Relay: hop})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l, inbound.Listener{Kind: inbound.MX, TLS: inbound.NoTLS}) }()
+	file := filepath.Join(dir, "tacet.toml")
+	text := fmt.Sprintf(`hostname = "relay.example.org"
+data_dir = "data"
+[auth]
+users_file = "users"
+[relay]
+trusted_networks = ["127.0.0.0/8"]
+domains = ["example.org"]
+[primary]
+hosts = ["[%[1]s]:%[2]d"]
+[delivery]
+next_hop = "[%[1]s]:%[2]d"
+[[listener]]
+address = "127.0.0.1:0"
+tls = "none"
+[[listener]]
+address = "127.0.0.2:0"
+kind = "mx"
+tls = "none"
+%[3]s`, addrPort(l.Addr()).Addr(), addrPort(l.Addr()).Port(), more)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := startDaemon(t.Context(), config, deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := d.stop(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = server.Shutdown(ctx)
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return &checkedRelay{daemon: d, dir: dir, mail: hop.mail}
+}
+
+// send gives a message to the i-th listener.
+func (r *checkedRelay) send(i int, text string) error {
+	return smtp.SendMail(r.address(i).String(), nil, "a@example.org", []string{"b@example.org"}, []byte(text))
+}
+
+// delivered is the message as the next hop got it.
+func (r *checkedRelay) delivered(t *testing.T) string {
+	t.Helper()
+	select {
+	case m := <-r.mail:
+		return m
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing reached the next hop")
+	}
+	return ""
+}
+
+// lines are the relay log's lines of one event.
+func (r *checkedRelay) lines(t *testing.T, event string) (found []map[string]any) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.dir, "data", "log", "relay-*.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			var record map[string]any
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatal(err)
+			}
+			if status, _ := record["status"].(map[string]any); status["event"] == event {
+				found = append(found, record)
+			}
+		}
+	}
+	return found
+}
+
+const plainMail = "From: Ann <a@example.org>\r\nTo: b@example.org\r\nSubject: hello\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\n\r\nbody\r\n"
+
+// Submitted mail of a domain with keys leaves with two signatures that verify as
+// the printed records say; other mail leaves as it is.
+func TestSigningRelay(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "generate.toml")
+	if err := os.WriteFile(config, []byte("data_dir = \"data\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	if code := run(t.Context(), []string{"dkim", "generate", "example.org", "--selector", "s", "--json", "--config", config}, nil, &out, &errs); code != exitOK {
+		t.Fatal(errs.String())
+	}
+	zone := make(map[string][]string)
+	var more strings.Builder
+	for line := range strings.Lines(out.String()) {
+		var k struct{ Domain, Selector, Name, Record string }
+		if err := json.Unmarshal([]byte(line), &k); err != nil {
+			t.Fatal(err)
+		}
+		zone[k.Name] = []string{k.Record}
+		fmt.Fprintf(&more, "[[dkim]]\ndomain = %q\nselector = %q\n", k.Domain, k.Selector)
+	}
+	r := startChecked(t, dir, more.String())
+	for _, text := range []string{plainMail, plainMail + strings.Repeat("a long message, which is spooled\r\n", 20000)} {
+		if err := r.send(0, text); err != nil {
+			t.Fatal(err)
+		}
+		found, err := dkim.VerifyWithOptions(strings.NewReader(r.delivered(t)), &dkim.VerifyOptions{
+			LookupTXT: func(name string) ([]string, error) { return zone[name], nil }})
+		if err != nil || len(found) != 2 || found[0].Err != nil || found[1].Err != nil {
+			t.Errorf("%+v, %v", found, err)
+		}
+	}
+	if err := r.send(1, plainMail); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.delivered(t); strings.Contains(got, "DKIM-Signature") || !strings.HasSuffix(got, plainMail) {
+		t.Errorf("incoming mail was changed: %q", got)
+	}
+	if got := r.lines(t, "accepted"); len(got) != 3 || got[0]["headers"] != nil {
+		t.Errorf("log %v", got)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "data", "spool")); err != nil || len(left) != 0 {
+		t.Errorf("left in the spool: %v, %v", left, err)
+	}
+}
