@@ -43,6 +43,8 @@ type Route struct {
 	MaxMessages int    // over one connection; 0: as many as the transport sees fit
 	Domain      string // whose published policies hold for these hops; empty: the hops are configured
 	Authentic   bool   // the hops' names are certain: configured, or validated by DNSSEC from the domain on
+
+	Fallback queue.Destination // where to turn if no hop takes the mail for now; empty: nowhere
 }
 
 // Hop is one address of one next hop.
@@ -53,6 +55,10 @@ type Hop struct {
 	Canonical string // the name that has the address: another than Name behind a CNAME; empty: not from the DNS
 	Authentic bool   // the address, and the CNAMEs on the way to it, were validated by DNSSEC
 	Hold      *Hold  // what the host is held to by a published policy; nil: nothing
+
+	// Rival is an address of the same host in the other family. The one that
+	// answers first is used (RFC 8305). The transport sets it.
+	Rival netip.AddrPort
 }
 
 // Login is how the relay authenticates at a smarthost.
@@ -74,6 +80,8 @@ const (
 type RouteError struct {
 	Cause queue.Cause
 	Err   error // for incidents only, never for the log; may be nil
+
+	Fallback queue.Destination // as in [Route], where Cause may change
 }
 
 func (e *RouteError) Error() string { return "no route to the next hop" }

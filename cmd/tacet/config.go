@@ -89,6 +89,7 @@ type PrimaryConfig struct {
 type DeliveryConfig struct {
 	Smarthost
 	Load
+	Fallback             string
 	DenySpecialAddresses bool
 	Timeouts             TimeoutsConfig
 	Routes               []RouteConfig

@@ -58,6 +58,7 @@ func (c *Config) sections() []section {
 			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
 		}},
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
+			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
 		})},
 		{"delivery.timeouts", []key{

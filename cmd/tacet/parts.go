@@ -47,9 +47,9 @@ func (r *routes) Route(ctx context.Context, d queue.Destination) (*relay.Route, 
 
 // forbidden tells outbound what must not be dialled: the last look, at the
 // address that is really connected to.
-func (r *routes) forbidden(d queue.Destination, a netip.Addr) bool {
+func (r *routes) forbidden(d queue.Destination, a netip.AddrPort) bool {
 	if way := r.detour.Load(); way != nil && d == selftestDomain {
-		return a != way.to.Addr()
+		return a != way.to
 	}
 	return r.current.Load().Forbidden(d, a)
 }
@@ -67,7 +67,12 @@ func (c *Config) router(dns *lookups) (*route.Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	fallback, err := route.ParseNextHop(c.Delivery.Fallback)
+	if err != nil {
+		return nil, fmt.Errorf("delivery.fallback: %w", err)
+	}
 	config := route.Config{
+		Fallback: fallback,
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
 		NextHop: hop, Auth: login, TLS: c.Delivery.TLS, Holds: c.Delivery.Load.holds(),
 		DenySpecial: c.Delivery.DenySpecialAddresses, Resolver: dns,

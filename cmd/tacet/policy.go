@@ -109,6 +109,9 @@ func (c *Config) parties() []policyParty {
 		}
 		parties = append(parties, policyParty{who, "mail to " + strings.Join(c.Relay.Domains, ", ")})
 	}
+	if c.Delivery.Fallback != "" {
+		parties = append(parties, policyParty{c.Delivery.Fallback, "mail that no MX of its domain takes for now"})
+	}
 	for _, r := range c.Delivery.Routes {
 		who := r.NextHop
 		if who == "" {
@@ -206,6 +209,7 @@ func effects() map[string]effect {
 
 		"delivery.next_hop":               hop,
 		"delivery.route.next_hop":         hop,
+		"delivery.fallback":               hop,
 		"delivery.tls":                    tls,
 		"delivery.route.tls":              tls,
 		"primary.tls":                     tls,

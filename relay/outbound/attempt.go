@@ -15,6 +15,7 @@ type attempt struct {
 	client *Client
 	claim  *queue.Claim
 	env    *queue.Envelope
+	dest   queue.Destination // the claim's, or the fallback that the mail goes to instead
 
 	sender mailbox
 	rcpts  []mailbox // of claim.Recipients
@@ -54,7 +55,7 @@ func (c *Client) Deliver(ctx context.Context, claim *queue.Claim) relay.Result {
 }
 
 func (a *attempt) start(c *Client, claim *queue.Claim) {
-	a.client, a.claim, a.env = c, claim, claim.Envelope
+	a.client, a.claim, a.env, a.dest = c, claim, claim.Envelope, claim.Destination
 	a.result = relay.Result{Replies: make([]queue.Reply, len(claim.Recipients))}
 	for i := range claim.Recipients {
 		a.open = append(a.open, i)
@@ -95,12 +96,12 @@ func (a *attempt) check() bool {
 	return len(a.open) > 0
 }
 
-// overKept uses kept connections as long as there are any. If one of them
+// overKept uses kept connections to a.dest as long as there are any. If one of them
 // failed in a way that a fresh one would not mend, its address is returned: it
 // is not to be tried again.
 func (a *attempt) overKept(ctx context.Context) (skip netip.AddrPort) {
 	for len(a.open) > 0 {
-		c := a.client.takeKept(a.claim.Destination, a.env)
+		c := a.client.takeKept(a.dest, a.env)
 		if c == nil {
 			return skip
 		}
@@ -110,7 +111,7 @@ func (a *attempt) overKept(ctx context.Context) (skip netip.AddrPort) {
 		case stale:
 			// What befell one befell the others that waited longer.
 			a.client.stats.Stale.Add(1)
-			for _, other := range a.client.pool.drain(a.claim.Destination) {
+			for _, other := range a.client.pool.drain(a.dest) {
 				other.close()
 			}
 			return skip

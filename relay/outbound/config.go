@@ -42,8 +42,9 @@ type Config struct {
 	// Dial opens connections. Nil: TCP.
 	Dial Dialer
 	// Forbidden tells whether an address must not be contacted for the
-	// destination. It is asked just before each dial. Nil: none is.
-	Forbidden func(d queue.Destination, a netip.Addr) bool
+	// destination. It is asked just before each dial, of the very address that is
+	// dialled: no name is resolved in between. Nil: none is.
+	Forbidden func(d queue.Destination, a netip.AddrPort) bool
 }
 
 // Timeouts are the waits of RFC 5321 §4.5.3.2, each with the section's
@@ -73,7 +74,7 @@ func (c Config) withDefaults() Config {
 		c.Dial = dialTCP
 	}
 	if c.Forbidden == nil {
-		c.Forbidden = func(queue.Destination, netip.Addr) bool { return false }
+		c.Forbidden = func(queue.Destination, netip.AddrPort) bool { return false }
 	}
 	return c
 }

@@ -304,8 +304,8 @@ func TestConnectionsThatFail(t *testing.T) {
 func TestForbiddenAddressesAreNotDialed(t *testing.T) {
 	h := newHop(t, server(pipelines, nil, nil))
 	forbidden := 2
-	c := New(Config{Dial: h.dial, Forbidden: func(d queue.Destination, a netip.Addr) bool {
-		return d == dest && int(a.As4()[3]) <= forbidden
+	c := New(Config{Dial: h.dial, Forbidden: func(d queue.Destination, a netip.AddrPort) bool {
+		return d == dest && int(a.Addr().As4()[3]) <= forbidden
 	}}, hops(3))
 	if r := c.Deliver(t.Context(), claim(letter, "a@example.com")); !r.Replies[0].Delivered() || r.Host.As4()[3] != 3 {
 		t.Errorf("%+v", r)

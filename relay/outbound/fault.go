@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 
@@ -27,8 +28,9 @@ type fault struct {
 	inClear queue.NoTLS
 	// failure is why a certificate is not the required one.
 	failure relay.TLSFailure
-	// tls is that of the session that was being set up.
-	tls queue.TLS
+	// host is where the session was, and tls how it was protected, that was being set up.
+	host netip.AddrPort
+	tls  queue.TLS
 	// err is for tests and incidents; nothing of it reaches a log.
 	err error
 }

@@ -2,15 +2,17 @@ package outbound
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tacet/queue"
 	"tacet/relay"
 )
 
-// overHops asks where the destination is and tries its hops in order, as many
-// as the config allows, until everyone has the last word (RFC 5321 §5.1).
+// overHops tries the hops of the destination, and where none of them takes the
+// mail for now those of its fallback.
 func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 	if a.client.ctx.Err() != nil {
 		return
@@ -19,27 +21,48 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 	defer cancel()
 	defer context.AfterFunc(a.client.ctx, cancel)()
 
-	route, err := a.client.resolver.Route(ctx, a.claim.Destination)
+	fallback := a.overRoute(ctx, skip)
+	if fallback == "" || len(a.open) == 0 || ctx.Err() != nil || a.last.reply.Permanent() {
+		return
+	}
+	a.dest = fallback
+	skip = a.overKept(ctx)
+	if len(a.open) > 0 {
+		a.overRoute(ctx, skip)
+	}
+}
+
+// overRoute asks where a.dest is and tries its hops in order, as many as the
+// config allows, until everyone has the last word (RFC 5321 §5.1). It returns where
+// else to turn.
+func (a *attempt) overRoute(ctx context.Context, skip netip.AddrPort) (fallback queue.Destination) {
+	route, err := a.client.resolver.Route(ctx, a.dest)
 	switch {
 	case ctx.Err() != nil:
-		return
+		return ""
 	case err != nil:
-		a.note(routeFault(err))
-		return
+		f := routeFault(err)
+		if e, ok := errors.AsType[*relay.RouteError](err); ok && e.Fallback != "" {
+			fallback, f.decided = e.Fallback, false
+		}
+		a.note(f)
+		return fallback
 	case len(route.Hops) == 0:
 		a.note(&fault{reply: queue.Reply{Stage: queue.StageRoute, Cause: queue.CauseMXUnresolved}})
-		return
+		return route.Fallback
 	}
 	config := &a.client.config
 	begun := time.Now()
 	tried := 0
-	for _, hop := range route.Hops {
+	hops := route.Hops
+	for i := 0; i < len(hops); i++ {
+		hop := hops[i]
 		switch {
 		case len(a.open) == 0, ctx.Err() != nil, tried == config.MaxHops, time.Since(begun) > config.Timeouts.SetUp:
-			return
+			return route.Fallback
 		case hop.Addr == skip:
 			continue
-		case config.Forbidden(a.claim.Destination, hop.Addr.Addr().Unmap()):
+		case config.Forbidden(a.dest, hop.Addr):
 			a.note(&fault{reply: queue.Reply{Stage: queue.StageConnect, Cause: queue.CauseAddressForbidden}})
 			continue
 		}
@@ -48,9 +71,20 @@ func (a *attempt) overHops(ctx context.Context, skip netip.AddrPort) {
 			a.refuseHop(route, hop, &sec)
 			continue
 		}
+		if i+1 < len(hops) && hops[i+1].Addr != skip && !config.Forbidden(a.dest, hops[i+1].Addr) {
+			hop = withRival(hop, hops[i+1])
+		}
 		tried++
-		a.overHop(ctx, hop, route, sec)
+		switch reached := a.overHop(ctx, hop, route, sec); {
+		case !hop.Rival.IsValid() || reached == hop.Addr:
+		case reached == hop.Rival: // its rival is still to be tried
+			hops = slices.Clone(hops)
+			hops[i+1] = hops[i]
+		default: // both were tried
+			i++
+		}
 	}
+	return route.Fallback
 }
 
 // refuseHop passes over a host that policy forbids to contact.
@@ -67,17 +101,20 @@ func (a *attempt) refuseHop(route *relay.Route, hop relay.Hop, sec *security) {
 }
 
 // overHop connects to hop and sends what is open, over more than one
-// connection if the hop takes only so many messages on each.
-func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route, sec security) {
+// connection if the hop takes only so many messages on each. It returns the
+// address that it got a connection to.
+func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route, sec security) (reached netip.AddrPort) {
 	for {
 		c, f := a.connectTraced(ctx, hop, route.Auth, sec)
 		if f != nil {
 			if f.reply.Stage > queue.StageConnect {
-				a.result.Host, a.result.TLS = hop.Addr.Addr(), f.tls
+				a.result.Host, a.result.TLS = f.host.Addr(), f.tls
+				reached = f.host
 			}
 			a.note(f)
-			return
+			return reached
 		}
+		reached = c.hop.Addr
 		if c.most = a.client.config.MaxMessages; route.MaxMessages > 0 {
 			c.most = route.MaxMessages
 		}
@@ -87,9 +124,9 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route
 		case f != nil && f.again:
 		case f != nil:
 			a.note(f)
-			return
+			return reached
 		case len(a.open) == 0 || len(a.open) == before:
-			return
+			return reached
 		}
 	}
 }

@@ -2,6 +2,7 @@ package outbound
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"tacet/queue"
@@ -18,6 +19,7 @@ func (c *Client) connect(ctx context.Context, d queue.Destination, hop relay.Hop
 		return s, f
 	}
 	sec.off = true
+	hop.Addr, hop.Rival = f.host, netip.AddrPort{} // of that very host
 	remarkFault(trace, f)
 	return c.session(ctx, d, hop, auth, sec, f.inClear, trace)
 }
@@ -30,9 +32,12 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 		return nil, f
 	}
 	s.trace, s.waived, s.certain, s.tls.Wanted = trace, sec.waived, sec.certain, sec.wanted
+	if trace != nil && s.hop.Addr != hop.Addr {
+		trace.Line(relay.TraceAside, []byte("(the other address was faster: "+s.hop.Addr.Addr().String()+")"))
+	}
 	if f = s.setUp(auth, sec, why); f != nil {
 		s.trace = nil // it goes on without this connection
-		f.tls = s.tls
+		f.host, f.tls = s.hop.Addr, s.tls
 		if f.inClear != queue.NoTLSUnset {
 			f.tls.None = f.inClear
 		}
@@ -51,14 +56,16 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 func (c *Client) dial(ctx context.Context, d queue.Destination, hop relay.Hop) (*conn, *fault) {
 	dctx, cancel := context.WithTimeout(ctx, c.config.Timeouts.Connect)
 	defer cancel()
-	raw, err := c.config.Dial(dctx, hop.Addr)
-	if err != nil {
-		f := broken(queue.StageConnect, ioCause(err), err)
+	got := c.reach(dctx, hop)
+	if got.err != nil {
+		f := broken(queue.StageConnect, ioCause(got.err), got.err)
 		if ctx.Err() != nil {
 			f.reply.Cause = ioCause(ctx.Err())
 		}
 		return nil, f
 	}
+	raw := got.conn
+	hop.Addr = got.addr
 	s := &conn{client: c, dest: d, hop: hop, raw: raw, net: raw, probe: newProbe(raw), born: time.Now()}
 	s.killer = s.kill
 	if !c.pool.add(s) {

@@ -138,7 +138,7 @@ func remarkFault(t relay.Trace, f *fault) {
 // connectTraced is connect with a trace, if somebody wants one.
 func (a *attempt) connectTraced(ctx context.Context, hop relay.Hop, auth *relay.Login, sec security) (*conn, *fault) {
 	trace := a.client.begin(hop)
-	c, f := a.client.connect(ctx, a.claim.Destination, hop, auth, sec, trace)
+	c, f := a.client.connect(ctx, a.dest, hop, auth, sec, trace)
 	if f != nil && trace != nil {
 		a.blame(trace, f)
 		trace.Close()

@@ -57,16 +57,29 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 		route.Hops, fault = r.toDomain(ctx, route, string(d))
 	}
 	if fault != nil {
+		if !fault.Cause.Permanent() {
+			fault.Fallback = r.fallbackOf(ch)
+		}
 		return nil, fault
 	}
+	route.Fallback = r.fallbackOf(ch)
 	return route, nil
 }
 
-// Forbidden tells whether a must not be contacted for d: a special address,
-// unless d is a configured next hop or the configuration allows them all. Hops that Route
+// fallbackOf is where mail goes that no MX takes for now. What is sent to a
+// configured next hop, or kept for a primary, goes nowhere else.
+func (r *Router) fallbackOf(ch choice) queue.Destination {
+	if !ch.hop.IsZero() || ch.primary {
+		return ""
+	}
+	return r.fallback
+}
+
+// Forbidden tells whether a must not be contacted for d: a special address or
+// this relay itself, unless d is a configured next hop or the configuration allows them all. Hops that Route
 // gave out are never forbidden; it is for those who check once more as they dial.
-func (r *Router) Forbidden(d queue.Destination, a netip.Addr) bool {
-	return r.denySpecial && Forbidden(a) && r.choiceFor(d).hop.IsZero()
+func (r *Router) Forbidden(d queue.Destination, a netip.AddrPort) bool {
+	return (r.denySpecial && Forbidden(a.Addr()) || r.self.is(a)) && r.choiceFor(d).hop.IsZero()
 }
 
 // choiceFor is what is configured for d now. d may be of an earlier

@@ -334,9 +334,36 @@ func TestRoutePolicies(t *testing.T) {
 	}
 }
 
-func TestRouteForbids(t *testing.T) {
-	loopback, public := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")
+// The fallback is for what goes to the MX of its domain, as long as that may change.
+func TestRouteFallback(t *testing.T) {
 	c := testConfig(testZone())
+	c.Fallback = nextHop(t, "[192.0.2.99]:587")
+	c.Rules = []Rule{rule(t, "inside.example", "[mx.one.example]:587")}
+	router := New(c)
+	for to, want := range map[queue.ForwardPath]queue.Destination{
+		"a@one.example": "[192.0.2.99]:587", "a@inside.example": "",
+	} {
+		route, err := router.Route(t.Context(), router.Destination(to))
+		if err != nil || route.Fallback != want {
+			t.Errorf("%s: %+v, %v", to, route, err)
+		}
+	}
+	route, err := router.Route(t.Context(), "[192.0.2.99]:587")
+	if err != nil || route.Fallback != "" || route.Hops[0].Addr.String() != "192.0.2.99:587" {
+		t.Errorf("the fallback itself: %+v, %v", route, err)
+	}
+	for domain, want := range map[queue.Destination]queue.Destination{"fail.example": "[192.0.2.99]:587", "nonesuch.example": ""} {
+		_, err := router.Route(t.Context(), domain)
+		if fault, ok := errors.AsType[*relay.RouteError](err); !ok || fault.Fallback != want {
+			t.Errorf("%s: %+v, want the fallback %q", domain, fault, want)
+		}
+	}
+}
+
+func TestRouteForbids(t *testing.T) {
+	loopback, public := netip.MustParseAddrPort("127.0.0.1:25"), netip.MustParseAddrPort("192.0.2.1:25")
+	c := testConfig(testZone())
+	c.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.77")}
 	r := New(c)
 	c.DenySpecial = false
 	open := New(c)
@@ -345,6 +372,9 @@ func TestRouteForbids(t *testing.T) {
 	}
 	if r.Forbidden("[127.0.0.1]:2626", loopback) || r.Forbidden("smarthost.example:587/2", loopback) || open.Forbidden("one.example", loopback) {
 		t.Error("what is configured is forbidden")
+	}
+	if self := netip.MustParseAddrPort("192.0.2.77:25"); !r.Forbidden("one.example", self) || !open.Forbidden("one.example", self) {
+		t.Error("this relay itself is not forbidden")
 	}
 }
 
@@ -372,7 +402,7 @@ func TestRouteReconfigured(t *testing.T) {
 		if got := hopText(route.Hops); got != tc.want || (route.Auth != nil) != tc.auth {
 			t.Errorf("%s: %s with login %v", tc.dest, got, route.Auth)
 		}
-		if r.Forbidden(queue.Destination(tc.dest), netip.MustParseAddr("10.0.0.7")) {
+		if r.Forbidden(queue.Destination(tc.dest), netip.MustParseAddrPort("10.0.0.7:25")) {
 			t.Errorf("%s: the configured address is forbidden", tc.dest)
 		}
 	}

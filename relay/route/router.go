@@ -24,6 +24,8 @@ type Config struct {
 	Holds   Holds           // where no rule selects
 	Rules   []Rule          // the first that selects a domain counts
 
+	Fallback NextHop // for mail that no MX of its domain takes for now; zero: it waits
+
 	RelayDomains []string         // this relay is a fallback MX of these: see primary.go
 	Primary      []NextHop        // their primary, the hosts in the order to try them; empty: the MX preferred to this relay
 	PrimaryTLS   *relay.TLSPolicy // towards it; nil: TLS
@@ -59,6 +61,7 @@ type Router struct {
 
 	denySpecial bool
 	base        choice // where no rule selects
+	fallback    queue.Destination
 	rules       rules
 	relays      map[string]choice            // by relay domain
 	named       map[queue.Destination]choice // every configured next hop
@@ -100,6 +103,7 @@ func New(c Config) *Router {
 	if r.resolver == nil {
 		r.resolver = NewStub(StubConfig{})
 	}
+	r.fallback = r.name(choice{hop: c.Fallback, tls: c.TLS, Holds: c.Holds}).dest
 	r.base = r.name(choice{hop: c.NextHop, tls: c.TLS, auth: c.Auth, Holds: c.Holds})
 	for _, rule := range c.Rules {
 		ch := choice{hop: rule.NextHop, tls: c.TLS, auth: rule.Auth, Holds: rule.Holds}
