@@ -125,7 +125,9 @@ func envelopeRecord(e *queue.Envelope) logging.Record {
 }
 
 func (r *Relay) write(rec *logging.Record) {
-	rec.Repeated = r.past != nil && r.past.Repeats(rec)
+	if past := r.past.Load(); past != nil {
+		rec.Repeated = past.Repeats(rec)
+	}
 	if err := r.journal.Write(rec); err != nil {
 		r.Stats.Unlogged.Add(1)
 	}

@@ -9,8 +9,8 @@ import (
 	"tacet/queue"
 )
 
-// Recover makes the log agree with the queue after a crash, before [Relay.Run]
-// and before anything is taken in. A message that was stored and not yet told of, because
+// Recover makes the log agree with the queue after a crash, before [Relay.Run].
+// Mail may be taken in meanwhile. A message that was stored and not yet told of, because
 // the crash came between the two and its client has read no 250, gets its record of acceptance. What the
 // log tells of a message that is queued all the same will be told again, and
 // that second record is marked.
@@ -22,7 +22,9 @@ func (r *Relay) Recover(ctx context.Context, past *logging.Recall) error {
 		case err != nil:
 			return fmt.Errorf("compare the queue with the log: %w", err)
 		}
-		r.acceptLate(e, past)
+		if e.Arrived.Before(r.began) {
+			r.acceptLate(e, past)
+		}
 	}
 	r.journal.Secure()
 	past.Keep(func(id string) bool {
@@ -33,7 +35,7 @@ func (r *Relay) Recover(ctx context.Context, past *logging.Recall) error {
 		return err == nil
 	})
 	if !past.Empty() {
-		r.past = past
+		r.past.Store(past)
 	}
 	return ctx.Err()
 }

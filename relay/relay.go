@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tacet/logging"
 	"tacet/queue"
@@ -46,7 +47,8 @@ type Relay struct {
 	router    Router
 	transport Transport
 	journal   Journal
-	past      *logging.Recall // what may be told a second time; nil: nothing, and so without a crash
+	began     time.Time                      // what arrived before is an earlier process's
+	past      atomic.Pointer[logging.Recall] // what may be told a second time; nil: nothing, and so without a crash
 
 	heads  sync.Pool // *[]byte of headBuffer octets, for content being read
 	bodies sync.Pool // *[]byte of queue.InMemory octets
@@ -70,6 +72,7 @@ func New(c Config, store queue.Store, admin queue.Admin, router Router, transpor
 		lanes: make(map[queue.Destination]*lane),
 		paces: make(map[queue.Destination]*pace),
 		kick:  make(chan struct{}, 1),
+		began: time.Now(),
 	}
 	r.heads.New = func() any { return new(make([]byte, headBuffer)) }
 	r.bodies.New = func() any { return new(make([]byte, queue.InMemory)) }

@@ -103,7 +103,7 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 	s.daemon = &daemon{config: config, ops: ops, failed: make(chan error, 1)}
 	s.certs.ops = ops
 	for _, step := range []func(context.Context) error{
-		s.openStore, s.openJournal, s.openIncidents, s.assembleHooked, s.recover, s.openUsers, s.loadCertificate,
+		s.openStore, s.openJournal, s.openIncidents, s.assembleHooked, s.openUsers, s.loadCertificate,
 		s.listenHooked, s.openControlHooked, s.openMetrics,
 	} {
 		if err := step(t.Context()); err != nil {

@@ -77,7 +77,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.assemble, d.recover, d.openUsers, d.loadCertificate,
+		d.openPolicies, d.assemble, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -245,15 +245,20 @@ func (d *daemon) assemble(context.Context) error {
 	return nil
 }
 
-// recover has the log agree with the queue again, if there was a crash. A log that
-// cannot be read keeps no mail from being relayed.
-func (d *daemon) recover(ctx context.Context) error {
-	past, err := logging.RecallLast(ctx, d.config.logOptions())
-	if err != nil {
-		d.ops.Log(logging.OpRecallFailed, logging.Err(err))
-		return ctx.Err()
+// recover has the log agree with the queue again, if there was a crash. It takes
+// seconds where the log is long, so it holds up deliveries, and not those who send.
+// A log that cannot be read keeps no mail from being relayed.
+func (d *daemon) recover(ctx context.Context) {
+	if !d.store.Crashed() {
+		return
 	}
-	return d.relay.Recover(ctx, past)
+	past, err := logging.RecallLast(ctx, d.config.logOptions())
+	if err == nil {
+		err = d.relay.Recover(ctx, past)
+	}
+	if err != nil && ctx.Err() == nil {
+		d.ops.Log(logging.OpRecallFailed, logging.Err(err))
+	}
 }
 
 // takeProcessors lets the relay choose how many processors it runs on.
@@ -348,7 +353,10 @@ func (d *daemon) address(i int) netip.AddrPort { return addrPort(d.ports[i].Addr
 func (d *daemon) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.endRun = cancel
-	d.running.Go(func() { d.relay.Run(ctx) })
+	d.running.Go(func() {
+		d.recover(ctx)
+		d.relay.Run(ctx)
+	})
 	d.tasks.Go(func() { d.daily(ctx) })
 	for _, p := range d.ports {
 		d.tasks.Go(func() {

@@ -122,6 +122,10 @@ func (o *outcomes) close() {
 	}
 }
 
+// Crashed tells whether the process that had the queue before ended without
+// closing it.
+func (s *Store) Crashed() bool { return s.crashed }
+
 // recoverOutcomes settles what an earlier process has delivered and could not
 // settle before it was killed.
 func (s *Store) recoverOutcomes() error {
@@ -141,6 +145,7 @@ func (s *Store) recoverOutcomes() error {
 		}
 		o.number = max(o.number, number)
 		files = append(files, s.fs.PathJoin(s.opts.Dir, name))
+		s.crashed = true
 		s.readOutcomes(files[len(files)-1], delivered)
 	}
 	if err := s.applyOutcomes(delivered); err != nil {

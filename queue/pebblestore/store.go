@@ -48,6 +48,7 @@ type Store struct {
 
 	running          atomic.Bool // the engine is open
 	closed           atomic.Bool
+	crashed          bool // the process before did not close the queue; set at open
 	failOnce         sync.Once
 	failed           chan struct{} // closed when the store has failed
 	failure          atomic.Pointer[error]
