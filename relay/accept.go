@@ -120,6 +120,7 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (o
 	cfg := r.config.Load()
 	info := ScanHeader(got)
 	e.Subject = logging.Subject(info.Subject)
+	e.TLSOptional = info.TLSOptional && !e.RequireTLS // RFC 8689 §5
 	if info.Over || !whole && !info.Blank && info.End > 0 {
 		return nil, 0, &Rejection{Code: 552, Enhanced: queue.Enhanced{5, 3, 4}, Class: ClassSize,
 			Text: "The message's header is too large"}

@@ -29,12 +29,14 @@ type HeaderInfo struct {
 	Over bool
 
 	HasDate, HasFrom, HasMessageID bool
+	TLSOptional                    bool // the one TLS-Required field says No (RFC 8689 §5)
 
-	Received  int    // count of Received fields
-	Fields    int    // count of all fields
-	Malformed int    // lines within the block that are neither a field nor the continuation of one
-	Subject   []byte // first Subject's value: unfolded, not decoded, trimmed, at most MaxSubject octets; may share memory with what was scanned
-	Bcc       []Span // Bcc and Resent-Bcc fields whole, in order, with their folded lines and line ends
+	Received    int    // count of Received fields
+	Fields      int    // count of all fields
+	Malformed   int    // lines within the block that are neither a field nor the continuation of one
+	Subject     []byte // first Subject's value: unfolded, not decoded, trimmed, at most MaxSubject octets; may share memory with what was scanned
+	tlsRequired bool   // a TLS-Required field was there
+	Bcc         []Span // Bcc and Resent-Bcc fields whole, in order, with their folded lines and line ends
 }
 
 // Span is a range of octets, End excluded.
@@ -51,6 +53,7 @@ const (
 	fieldMessageID
 	fieldReceived
 	fieldSubject
+	fieldTLSRequired
 )
 
 // ScanHeader reads the header block at the start of a message whose lines end
@@ -103,6 +106,9 @@ func (h *HeaderInfo) take(kind fieldKind, head []byte, start, value, end int) {
 		h.HasMessageID = true
 	case fieldReceived:
 		h.Received++
+	case fieldTLSRequired:
+		h.TLSOptional = !h.tlsRequired && bytes.EqualFold(bytes.TrimSpace(head[value:end]), []byte("no"))
+		h.tlsRequired = true
 	case fieldSubject:
 		if h.Subject == nil {
 			h.Subject = unfold(head[value:end])
@@ -179,6 +185,10 @@ func kindOf(name []byte) fieldKind {
 	case 8:
 		if foldEqual(name, "received") {
 			return fieldReceived
+		}
+	case 12:
+		if foldEqual(name, "tls-required") {
+			return fieldTLSRequired
 		}
 	case 10:
 		if foldEqual(name, "message-id") {

@@ -220,3 +220,21 @@ func BenchmarkScanHeader(b *testing.B) {
 		ScanHeader(msg)
 	}
 }
+
+// TestTLSRequired checks when a header waives the policies of domains (RFC 8689 §5).
+func TestTLSRequired(t *testing.T) {
+	for head, want := range map[string]bool{
+		"TLS-Required: No\r\n\r\n":                      true,
+		"Subject: x\r\ntls-required:\r\n\tno \r\n\r\n":  true,
+		"TLS-Required: Yes\r\n\r\n":                     false,
+		"TLS-Required: Nothing\r\n\r\n":                 false,
+		"TLS-Required: No\r\nTLS-Required: No\r\n\r\n":  false,
+		"TLS-Required: Yes\r\nTLS-Required: No\r\n\r\n": false,
+		"X-TLS-Required: No\r\n\r\n":                    false,
+		"Subject: x\r\n\r\nTLS-Required: No\r\n":        false,
+	} {
+		if h := ScanHeader([]byte(head)); h.TLSOptional != want {
+			t.Errorf("%q: %v", head, h.TLSOptional)
+		}
+	}
+}

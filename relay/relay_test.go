@@ -150,6 +150,22 @@ func TestAccept(t *testing.T) {
 	})
 }
 
+// TLS-Required: No comes with the envelope, unless REQUIRETLS outweighs it.
+func TestAcceptTLSRequired(t *testing.T) {
+	for _, require := range []bool{false, true} {
+		w := newWorld(t)
+		e := envelope("b@example.net")
+		e.RequireTLS = require
+		id, err := w.Accept(t.Context(), e, strings.NewReader("TLS-Required: No\r\n"+mailText), Session{Protocol: "ESMTPSA"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.store.messages[id].e; got.TLSOptional == require || got.RequireTLS != require {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // A submission that comes by an mx listener is not changed, nor does its
 // client reach the log.
 func TestAcceptFromServer(t *testing.T) {

@@ -22,6 +22,7 @@ const (
 	flagUTF8
 	flagRequireTLS
 	flagStreamed // the content is in a file of its own, whose key follows
+	flagTLSOptional
 )
 
 // record is what an envelope record says beside the envelope.
@@ -67,7 +68,7 @@ func appendEnvelope(b []byte, r record) []byte {
 	e := r.env
 	b = append(b, envelopeVersion,
 		flag(e.Origin.Submission, flagSubmission)|flag(e.Origin.Local, flagLocal)|
-			flag(e.UTF8, flagUTF8)|flag(e.RequireTLS, flagRequireTLS)|flag(r.fileKey != nil, flagStreamed))
+			flag(e.UTF8, flagUTF8)|flag(e.RequireTLS, flagRequireTLS)|flag(r.fileKey != nil, flagStreamed)|flag(e.TLSOptional, flagTLSOptional))
 	b = append(b, r.fileKey...)
 	b = binary.AppendUvarint(b, r.retries)
 	b = appendTime(b, e.Arrived)
@@ -186,7 +187,7 @@ func (d *decoder) envelope(id queue.ID, brief bool) (record, bool) {
 	r := record{env: e}
 	f := d.byte()
 	e.Origin.Submission, e.Origin.Local = f&flagSubmission != 0, f&flagLocal != 0
-	e.UTF8, e.RequireTLS = f&flagUTF8 != 0, f&flagRequireTLS != 0
+	e.UTF8, e.RequireTLS, e.TLSOptional = f&flagUTF8 != 0, f&flagRequireTLS != 0, f&flagTLSOptional != 0
 	if f&flagStreamed != 0 {
 		r.fileKey = append([]byte(nil), d.take(keySize)...)
 	}

@@ -22,7 +22,7 @@ func everyField() *queue.Envelope {
 			Submission: true, User: "user", Client: netip.MustParseAddr("2001:db8::1"), Local: true,
 			TLS: queue.TLS{Version: tls.VersionTLS13, Cipher: tls.TLS_AES_128_GCM_SHA256, Verified: queue.VerifiedDANE, None: queue.NoTLSOff},
 		},
-		Body: queue.BodyBinaryMIME, UTF8: true, RequireTLS: true, Return: queue.ReturnFull,
+		Body: queue.BodyBinaryMIME, UTF8: true, RequireTLS: true, TLSOptional: true, Return: queue.ReturnFull,
 		EnvID: "envelope id", Subject: strings.Repeat("ü", 200),
 		Recipients: []queue.Recipient{
 			{Path: "a@one.example"},

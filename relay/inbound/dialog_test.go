@@ -341,9 +341,9 @@ func TestEHLO(t *testing.T) {
 		l    inbound.Listener
 		want string
 	}{
-		{"submission", inbound.Listener{}, plain + "250-AUTH PLAIN LOGIN\r\n" + end},
-		{"implicit", inbound.Listener{TLS: inbound.ImplicitTLS}, plain + "250-AUTH PLAIN LOGIN\r\n" + end},
-		{"mx", inbound.Listener{Kind: inbound.MX}, plain + end},
+		{"submission", inbound.Listener{}, plain + "250-REQUIRETLS\r\n250-AUTH PLAIN LOGIN\r\n" + end},
+		{"implicit", inbound.Listener{TLS: inbound.ImplicitTLS}, plain + "250-REQUIRETLS\r\n250-AUTH PLAIN LOGIN\r\n" + end},
+		{"mx", inbound.Listener{Kind: inbound.MX}, plain + "250-REQUIRETLS\r\n" + end},
 	} {
 		t.Run(test.name+" under TLS", func(t *testing.T) {
 			_, got := start(t, limits, withListener(test.l)).secure(test.l.TLS == inbound.ImplicitTLS)

@@ -51,7 +51,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	m := s.conn.Mail()
 	e := &queue.Envelope{
 		Sender: m.From, Origin: s.origin(),
-		Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID,
+		Body: m.Body, UTF8: m.UTF8, Return: m.Return, EnvID: m.EnvID, RequireTLS: m.RequireTLS,
 	}
 	if s.user != "" && !s.server.config.Auth.Exists(s.user) {
 		return s.refuse(errUserGone, e, nil, queue.StageMail)

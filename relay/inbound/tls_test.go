@@ -273,6 +273,23 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
+// TestRequireTLS shows that REQUIRETLS is taken under TLS and comes with the envelope.
+func TestRequireTLS(t *testing.T) {
+	w := start(t, withTLS)
+	p, _ := w.secure(false)
+	p.ask("MAIL FROM:<s@example.org> REQUIRETLS", "250")
+	p.ask("RCPT TO:<r@example.net>", "250")
+	p.ask("DATA", "354")
+	p.ask(".", "250")
+	p.ask("MAIL FROM:<s@example.org>", "250")
+	p.ask("RCPT TO:<r@example.net>", "250")
+	p.ask("DATA", "354")
+	p.ask(".", "250")
+	if m := w.relay.taken(); len(m) != 2 || !m[0].envelope.RequireTLS || m[1].envelope.RequireTLS {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestTickets shows that a session ticket of one listener is not taken by another.
 func TestTickets(t *testing.T) {
 	shared := serverTLS(t)

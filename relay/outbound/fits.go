@@ -8,7 +8,7 @@ import "tacet/queue"
 func (t *transaction) fits() *fault {
 	p := &t.c.peer
 	if t.env.RequireTLS && !p.requireTLS { // another hop may offer it (RFC 8689 §4.2.1)
-		return &fault{reply: queue.Reply{Stage: queue.StageMail, Cause: queue.CauseNoRequireTLS, Enhanced: queue.Enhanced{5, 7, 30}}}
+		return noRequireTLS(queue.StageMail)
 	}
 	if p.size && p.maxSize > 0 && t.claim.Content.Size > p.maxSize { // RFC 1870 §6.2
 		return ours(queue.StageMail, queue.CauseTooLarge, queue.Enhanced{5, 3, 4})
@@ -20,6 +20,12 @@ func (t *transaction) fits() *fault {
 		return f
 	}
 	return t.fitsUTF8(p)
+}
+
+// noRequireTLS is the fault of a host that mail given with REQUIRETLS may not
+// go to, for good as far as this host goes (RFC 8689 §4.2.1).
+func noRequireTLS(stage queue.Stage) *fault {
+	return &fault{reply: queue.Reply{Stage: stage, Cause: queue.CauseNoRequireTLS, Enhanced: queue.Enhanced{5, 7, 30}}}
 }
 
 // fitsBody looks at 8BITMIME and BINARYMIME. A message that was only declared

@@ -93,7 +93,10 @@ func (a *attempt) refuseHop(route *relay.Route, hop relay.Hop, sec *security) {
 		a.result.TLS = queue.TLS{None: queue.NoTLSNotConnected, Wanted: sec.wanted}
 	}
 	f := broken(queue.StageTLS, sec.refused, nil)
-	if sec.refused == queue.CauseDNSTemporary {
+	switch sec.refused {
+	case queue.CauseNoRequireTLS:
+		f = noRequireTLS(queue.StageRoute)
+	case queue.CauseDNSTemporary:
 		f.reply.Stage = queue.StageRoute
 	}
 	a.client.observe(hop, sec, nil, f)

@@ -101,6 +101,9 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 		}
 	case sec.required:
 		c.tls.None = queue.NoTLSNotOffered
+		if sec.wanted == queue.WantedRequireTLS {
+			return noRequireTLS(queue.StageTLS)
+		}
 		return &fault{reply: queue.Reply{Stage: queue.StageTLS, Cause: queue.CauseTLSRequired}}
 	default:
 		c.tls.None = queue.NoTLSNotOffered

@@ -64,7 +64,7 @@ func (c *Client) securityFor(route *relay.Route, hop *relay.Hop, e *queue.Envelo
 	if e.RequireTLS { // RFC 8689 §4.2.1
 		s.required, s.verified, s.wanted = true, true, queue.WantedRequireTLS
 		if !s.certain && s.refused == queue.CauseNone {
-			s.refused = queue.CauseTLSUnverified
+			s.refused = queue.CauseNoRequireTLS
 		}
 	}
 	return s
@@ -146,7 +146,9 @@ func (c *Client) observe(hop relay.Hop, sec *security, s *conn, f *fault) {
 		if sec.hold != nil && sec.hold.By == relay.HeldBySTSTesting { // otherwise the certificate decided, or need not be valid
 			session.Failure = s.failure
 		}
-	case f == nil, f.reply.Cause == queue.CauseTLSRequired:
+	case sec.refused == queue.CauseNoRequireTLS:
+		return // nobody spoke to the host
+	case f == nil, f.reply.Cause == queue.CauseTLSRequired, f.reply.Cause == queue.CauseNoRequireTLS:
 		session.Failure = relay.FailedStartTLS
 	case sec.refused != queue.CauseNone && sec.hold != nil:
 		session.Failure = sec.hold.Failure

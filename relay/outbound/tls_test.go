@@ -247,10 +247,10 @@ func TestRequireTLS(t *testing.T) {
 		cause       queue.Cause
 	}{
 		{secure + " REQUIRETLS", "a.example", true, 0},
-		{secure + " REQUIRETLS", "a.example", false, queue.CauseTLSUnverified},
+		{secure + " REQUIRETLS", "a.example", false, queue.CauseNoRequireTLS},
 		{secure + " REQUIRETLS", "other.example", true, queue.CauseTLSUnverified},
 		{secure, "a.example", true, queue.CauseNoRequireTLS},
-		{pipelines + " REQUIRETLS", "a.example", true, queue.CauseTLSRequired},
+		{pipelines + " REQUIRETLS", "a.example", true, queue.CauseNoRequireTLS},
 	} {
 		h := newHop(t, server(test.offer, ca.config(t, test.name), nil))
 		where := hops(1)

@@ -117,7 +117,7 @@ func (c *Conn) mailCommand(args []byte) {
 		c.fail(replyNested) // RFC 5321 §4.1.4
 		return
 	}
-	m, reply := parseMail(args)
+	m, reply := parseMail(args, c.tls.Version != 0)
 	if reply != "" {
 		c.fail(reply)
 		return

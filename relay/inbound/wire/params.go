@@ -17,6 +17,8 @@ type Mail struct {
 	UTF8   bool
 	Return queue.Return
 	EnvID  string // decoded from xtext
+
+	RequireTLS bool // REQUIRETLS (RFC 8689)
 }
 
 // Rcpt is a RCPT command: the forward-path and its parameters.
@@ -31,8 +33,9 @@ const (
 	maxORcpt = 500
 )
 
-// parseMail reads what follows "MAIL ". The reply is empty if all is well.
-func parseMail(args []byte) (m Mail, reply string) {
+// parseMail reads what follows "MAIL ". underTLS allows what is offered only
+// there. The reply is empty if all is well.
+func parseMail(args []byte, underTLS bool) (m Mail, reply string) {
 	m.Size = -1
 	args, ok := cutPrefixFold(args, "FROM:")
 	if !ok {
@@ -66,7 +69,10 @@ func parseMail(args []byte) (m Mail, reply string) {
 		}
 		given |= bit
 	}
-	if p.utf8 && !m.UTF8 {
+	switch {
+	case m.RequireTLS && !underTLS: // RFC 8689 §4.1
+		return m, replyParamNew
+	case p.utf8 && !m.UTF8:
 		return m, replyUTF8
 	}
 	return m, ""
@@ -76,10 +82,10 @@ func parseMail(args []byte) (m Mail, reply string) {
 func (m *Mail) set(key, value []byte, hasValue bool) (bit uint, reply string) {
 	var buf [12]byte
 	name := upper(&buf, key)
-	if hasValue == (string(name) == "SMTPUTF8") {
-		// Of those known only SMTPUTF8 stands alone; whether others are known comes first.
+	if alone := string(name) == "SMTPUTF8" || string(name) == "REQUIRETLS"; hasValue == alone {
+		// Of those known only these two stand alone; whether others are known comes first.
 		switch string(name) {
-		case "SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH":
+		case "SIZE", "BODY", "SMTPUTF8", "REQUIRETLS", "RET", "ENVID", "AUTH":
 			return 0, replyParam
 		}
 		return 0, replyParamNew
@@ -114,6 +120,9 @@ func (m *Mail) set(key, value []byte, hasValue bool) (bit uint, reply string) {
 			return 0, replyParam
 		}
 		return 32, ""
+	case "REQUIRETLS": // RFC 8689 §3
+		m.RequireTLS = true
+		return 64, ""
 	}
 	return 0, replyParamNew
 }

@@ -57,7 +57,7 @@ func TestMailParameters(t *testing.T) {
 		{"FROM:<ü@b>", Mail{}, replyUTF8},
 		{"FROM:<" + strings.Repeat("x", 65) + "@b>", Mail{}, replySenderLong},
 	} {
-		m, reply := parseMail([]byte(test.in))
+		m, reply := parseMail([]byte(test.in), false)
 		if reply != test.reply || reply == "" && m != test.want {
 			t.Errorf("MAIL %s is %+v, %q; want %+v, %q", test.in, m, reply, test.want, test.reply)
 		}
@@ -114,6 +114,21 @@ func TestRcptParameters(t *testing.T) {
 	}
 }
 
+// TestRequireTLS checks the one parameter that TLS allows (RFC 8689 §3).
+func TestRequireTLS(t *testing.T) {
+	for in, want := range map[string]string{
+		"FROM:<a@b> REQUIRETLS": "", "FROM:<a@b> requiretls SIZE=5": "",
+		"FROM:<a@b> REQUIRETLS REQUIRETLS": replyParam, "FROM:<a@b> REQUIRETLS=1": replyParam,
+	} {
+		if m, reply := parseMail([]byte(in), true); reply != want || reply == "" && !m.RequireTLS {
+			t.Errorf("%s under TLS: %+v, %q", in, m, reply)
+		}
+		if _, reply := parseMail([]byte(in), false); reply == "" {
+			t.Errorf("%s was taken in the clear", in)
+		}
+	}
+}
+
 func FuzzParameters(f *testing.F) {
 	f.Add([]byte(`FROM:<a@b> SIZE=5 ENVID=x+2B SMTPUTF8`))
 	f.Add([]byte(`TO:<a@b> NOTIFY=NEVER ORCPT=utf-8;\x{FC}`))
@@ -123,7 +138,7 @@ func FuzzParameters(f *testing.F) {
 				t.Fatalf("%q of %q", s, in)
 			}
 		}
-		if m, reply := parseMail(in); reply == "" {
+		if m, reply := parseMail(in, true); reply == "" {
 			clean(string(m.From))
 			clean(m.EnvID)
 		}

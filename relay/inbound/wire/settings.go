@@ -99,6 +99,9 @@ func (s *Settings) extensions(underTLS bool) string {
 		b = strconv.AppendInt(append(b, ' '), s.MaxMessageSize, 10)
 	}
 	b = append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n"...)
+	if underTLS {
+		b = append(b, "250-REQUIRETLS\r\n"...)
+	}
 	switch {
 	case underTLS && s.Auth:
 		b = append(b, "250-AUTH PLAIN LOGIN\r\n"...)

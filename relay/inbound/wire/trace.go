@@ -77,7 +77,7 @@ func (c *Conn) heard(line []byte) {
 	case "MAIL":
 		if !c.open {
 			from := "?" // nobody's address: what cannot be read is nobody's business
-			if m, reply := parseMail(args); reply == "" {
+			if m, reply := parseMail(args, c.tls.Version != 0); reply == "" {
 				from = string(m.From)
 			}
 			t.Begin("", "", c.client, from)
