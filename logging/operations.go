@@ -65,6 +65,9 @@ const (
 	OpTaskFailed
 	OpIncidentOpened
 	OpIncidentClosed
+	OpPrimaryAway
+	OpPrimaryBack
+	OpPrimaryLate
 	OpShutdownBegun
 	OpShutdownForced
 	OpShutdownDone
@@ -117,6 +120,9 @@ var opTable = [opEnd]opText{
 	OpTaskFailed:            {zapcore.ErrorLevel, "task_failed", "a background task ended with an error"},
 	OpIncidentOpened:        {zapcore.WarnLevel, "incident_opened", "an incident is open: dialogues that match it are recorded"},
 	OpIncidentClosed:        {zapcore.InfoLevel, "incident_closed", "an incident has ended: what it recorded is destroyed"},
+	OpPrimaryAway:           {zapcore.WarnLevel, "primary_away", "the primary of a relay domain cannot be reached: its mail waits here"},
+	OpPrimaryBack:           {zapcore.InfoLevel, "primary_back", "the primary answers again: what waits for it goes out"},
+	OpPrimaryLate:           {zapcore.ErrorLevel, "primary_late", "mail waits for the primary longer than primary.alarm says"},
 	OpShutdownBegun:         {zapcore.InfoLevel, "shutdown_begun", "no new connections, what is under way is finished"},
 	OpShutdownForced:        {zapcore.WarnLevel, "shutdown_forced", "what was still under way was cut off: it stays in the queue"},
 	OpShutdownDone:          {zapcore.InfoLevel, "shutdown_done", "the relay has ended"},

@@ -58,6 +58,9 @@ type Admin interface {
 	Retry(ctx context.Context, id ID) error
 	// RetryAll makes everything that waits due now, and returns how many messages.
 	RetryAll(ctx context.Context) (int, error)
+	// RetryAt makes everything that waits at the destination due, the oldest
+	// message first, and returns how many were not.
+	RetryAt(ctx context.Context, d Destination) (int, error)
 	// Hold keeps the message from delivery until Unhold. One under delivery
 	// is held after that attempt.
 	Hold(ctx context.Context, id ID) error

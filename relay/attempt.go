@@ -76,7 +76,7 @@ func contacted(res Result) contact {
 func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time.Time) {
 	s := queue.Settlement{Outcomes: make([]queue.Outcome, len(c.Recipients))}
 	for i, recipient := range c.Recipients {
-		s.Outcomes[i] = r.judge(c.Envelope, recipient, res.Replies[i], now)
+		s.Outcomes[i] = r.judge(c, recipient, res.Replies[i], now)
 	}
 	reports := r.reports(c, s.Outcomes, res, now)
 	if len(reports) > 0 {
@@ -104,8 +104,8 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 }
 
 // judge turns a reply into what becomes of the recipient.
-func (r *Relay) judge(e *queue.Envelope, recipient int, reply queue.Reply, now time.Time) queue.Outcome {
-	schedule := &r.config.Load().Schedule
+func (r *Relay) judge(c *queue.Claim, recipient int, reply queue.Reply, now time.Time) queue.Outcome {
+	schedule, e := r.config.Load().schedule(c.Destination), c.Envelope
 	rcpt := &e.Recipients[recipient]
 	o := queue.Outcome{Recipient: recipient, Reply: reply, Warned: rcpt.Warned}
 	switch {

@@ -31,6 +31,8 @@ type lane struct {
 	// reach a host, or when a host says that it takes no more connections.
 	window   int
 	failures int       // attempts in a row that reached no host
+	primary  bool      // it is probed by connections alone: see primary.go
+	probed   bool      // such a probe is under way
 	until    time.Time // no attempt before; zero: not suspended
 }
 
@@ -120,7 +122,7 @@ func (r *Relay) park(ctx context.Context, l *lane, timer *time.Timer) bool {
 // unless it is suspended for a while yet. r.mu is held.
 func (r *Relay) leave(l *lane) {
 	l.workers--
-	if l.workers > 0 || time.Now().Before(l.until) {
+	if l.workers > 0 || time.Now().Before(l.until) || r.byConnection(l) {
 		return
 	}
 	delete(r.lanes, l.destination)
@@ -146,7 +148,12 @@ func (r *Relay) attended(l *lane, how contact) bool {
 	defer r.mu.Unlock()
 	switch how {
 	case contactMade:
-		l.many = l.many || l.suspended() // back: all that waits may come
+		if l.suspended() {
+			l.many = true // back: all that waits may come
+			if l.primary {
+				r.workers.Go(func() { _, _ = r.admin.RetryAt(r.running, l.destination) })
+			}
+		}
 		l.failures, l.until = 0, time.Time{}
 		if l.workers-l.parked >= l.window {
 			l.window = min(l.window+1, r.most(l))
@@ -170,9 +177,11 @@ func (r *Relay) attended(l *lane, how contact) bool {
 		return true
 	}
 	wait := min(firstSuspension<<min(l.failures-failuresToSuspend, 8), longestSuspension)
-	l.until = time.Now().Add(wait)
+	if l.primary {
+		wait = r.config.Load().ProbeEvery
+	}
 	l.many, l.fresh = false, 0
-	time.AfterFunc(wait, func() { r.resume(l) })
+	r.probeIn(l, wait)
 	return false
 }
 
@@ -181,6 +190,13 @@ func (r *Relay) resume(l *lane) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped || r.lanes[l.destination] != l {
+		return
+	}
+	if r.byConnection(l) {
+		if !l.probed {
+			l.probed = true
+			r.workers.Go(func() { r.probe(r.running, l) })
+		}
 		return
 	}
 	if l.workers == 0 {
@@ -208,7 +224,7 @@ func (r *Relay) ageSuspended(ctx context.Context, l *lane) {
 
 // aged tells whether the message's age alone calls for a settlement.
 func (r *Relay) aged(c *queue.Claim, now time.Time) bool {
-	schedule := &r.config.Load().Schedule
+	schedule := r.config.Load().schedule(c.Destination)
 	if schedule.Old(c.Envelope.Arrived, now) {
 		return true // it counts as an attempt
 	}

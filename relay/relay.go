@@ -30,6 +30,10 @@ type Config struct {
 	TrustedNetworks []netip.Prefix          // may submit without AUTH
 	Relays          func(queue.Domain) bool // tells relay domains, those of an mx listener; nil: there are none
 	Schedule        queue.Schedule
+	Primaries       map[queue.Destination]struct{} // where mail for relay domains waits; nil: nowhere
+	PrimarySchedule queue.Schedule                 // of what waits there
+	ProbeEvery      time.Duration                  // while one of them cannot be reached; 0: 30 s
+	Prober          Prober                         // looks for them; nil: they are probed by messages, as all destinations
 	ReportLanguage  Language
 	Concurrency     int // deliveries at a time to one destination; 0: 20
 	MaxHops         int // Received fields of a message that is still taken; 0: 50
@@ -85,6 +89,9 @@ func New(c Config, store queue.Store, admin queue.Admin, router Router, transpor
 func (r *Relay) Reload(c Config) {
 	if c.Concurrency <= 0 {
 		c.Concurrency = 20
+	}
+	if c.ProbeEvery <= 0 {
+		c.ProbeEvery = defaultProbeEvery
 	}
 	if c.MaxHops <= 0 {
 		c.MaxHops = 50

@@ -17,7 +17,8 @@ func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, no
 		return nil // RFC 3464 §2, RFC 5321 §4.5.5
 	}
 	cfg := r.config.Load()
-	late := cfg.Schedule.WarnDue(e.Arrived, now)
+	schedule := cfg.schedule(c.Destination)
+	late := schedule.WarnDue(e.Arrived, now)
 	var byKind [3][]Reported
 	for i := range outcomes {
 		o := &outcomes[i]
@@ -42,7 +43,7 @@ func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, no
 		}
 		in := ReportInput{
 			ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster), Language: cfg.ReportLanguage,
-			Original: e, Recipients: recipients, RetryUntil: e.Arrived.Add(cfg.Schedule.Lifetime),
+			Original: e, Recipients: recipients, RetryUntil: e.Arrived.Add(schedule.Lifetime),
 		}
 		in.Header, in.Content = original(c, reportKinds[i] == queue.NotifyFailure && e.Return == queue.ReturnFull)
 		if report := Report(reportKinds[i], now, in); report != nil {

@@ -97,7 +97,7 @@ func (r *Relay) wake(d queue.Destination, many bool) (fresh int) {
 	}
 	l := r.lanes[d]
 	if l == nil {
-		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens), window: firstWindow}
+		l = &lane{destination: d, tokens: make(chan struct{}, maxTokens), window: firstWindow, primary: r.config.Load().primary(d)}
 		r.hold(l)
 		r.lanes[d] = l
 	}
@@ -115,6 +115,9 @@ func (r *Relay) staff(l *lane) {
 	limit := min(l.window, r.most(l))
 	if l.suspended() {
 		limit = 1 // a probe
+		if r.byConnection(l) {
+			limit = 0
+		}
 	}
 	switch {
 	case len(l.tokens) < l.parked:

@@ -81,8 +81,11 @@ type RelayConfig struct {
 // PrimaryConfig is [primary]: what takes the mail for relay.domains. Without
 // Hosts it is what of the domain's MX is preferred to this relay.
 type PrimaryConfig struct {
-	Hosts []string
-	TLS   relay.TLSPolicy
+	Hosts    []string
+	TLS      relay.TLSPolicy
+	Lifetime time.Duration
+	Probe    time.Duration
+	Alarm    time.Duration
 }
 
 // DeliveryConfig is [delivery] with its timeouts and routes.
@@ -188,6 +191,7 @@ func DefaultConfig() *Config {
 		Listeners: nil, // completed after reading: one of newListener
 		Auth:      AuthConfig{UsersFile: "/etc/tacet/users"},
 		Relay:     RelayConfig{MaxMessageSize: 50_000_000, MaxRecipients: 1000},
+		Primary:   PrimaryConfig{Lifetime: 14 * 24 * time.Hour, Probe: 30 * time.Second, Alarm: 4 * time.Hour},
 		Delivery: DeliveryConfig{
 			Load:                 Load{Concurrency: 20, MessagesPerConnection: 100},
 			DenySpecialAddresses: true,

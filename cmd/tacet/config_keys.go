@@ -56,6 +56,9 @@ func (c *Config) sections() []section {
 		{"primary", []key{
 			{"hosts", hostsValue{&c.Primary.Hosts}, "what takes the mail for relay.domains, in the order to try them: \"mail.example.org\" or \"192.0.2.1\", that very host. Empty: what of the domain's MX is preferred to this relay. A [[delivery.route]] for the domain goes first"},
 			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
+			{"lifetime", durationValue{&c.Primary.Lifetime, time.Minute, 60 * day}, "after it a message that waits for the primary expires"},
+			{"probe", durationValue{&c.Primary.Probe, time.Second, time.Hour}, "how often a primary that cannot be reached is tried, by a connection and no message. Once it answers, or says ETRN, its mail goes out"},
+			{"alarm", durationValue{&c.Primary.Alarm, 0, 60 * day}, "after it mail that still waits for the primary is an operational event; \"0s\": never"},
 		}},
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},

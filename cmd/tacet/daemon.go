@@ -51,6 +51,7 @@ type daemon struct {
 
 	mu      sync.Mutex // one reload at a time
 	kick    atomic.Pointer[relay.Relay]
+	dwell   dwell
 	failed  chan error // gets one error when the relay cannot go on
 	endRun  context.CancelFunc
 	tasks   sync.WaitGroup // everything that runs until stop
@@ -240,7 +241,7 @@ func (d *daemon) assemble(context.Context) error {
 	out.Tracer = tracer{d.incidents}
 	d.client = outbound.New(out, d.held())
 	d.made(func() error { d.client.Close(); return nil })
-	d.relay = relay.New(core, d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
+	d.relay = relay.New(d.withPrimary(core, d.config), d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
 	d.kick.Store(d.relay)
 	return nil
 }
@@ -358,6 +359,9 @@ func (d *daemon) run() {
 		d.relay.Run(ctx)
 	})
 	d.tasks.Go(func() { d.daily(ctx) })
+	if len(d.config.Relay.Domains) > 0 {
+		d.tasks.Go(func() { d.watchPrimary(ctx) })
+	}
 	for _, p := range d.ports {
 		d.tasks.Go(func() {
 			if err := d.server.Serve(p.Listener, p.kind); err != nil {

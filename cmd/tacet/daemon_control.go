@@ -148,7 +148,7 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.config = next
 	d.routes.use(router, dns)
 	d.client.CloseIdle()
-	d.relay.Reload(core)
+	d.relay.Reload(d.withPrimary(core, next))
 	d.server.SetLimits(next.limits())
 	if err := d.store.Reroute(context.Background(), d.routes.Destination); err != nil {
 		return restart, fmt.Errorf("sorting the queue by the new routes: %w", err)

@@ -68,6 +68,7 @@ func (d *daemon) meters() meters {
 	m.queue(d.store)
 	m.inbound(d.server.Stats())
 	m.outbound(d.client)
+	m.primary(d)
 	m.add(prometheus.GaugeValue, "healthy", "1 if the relay does its work.", nil, func() float64 {
 		if d.health().OK {
 			return 1

@@ -28,13 +28,13 @@ hosts = ["[127.0.0.1]:1"]
 `
 
 // startFallback runs a daemon until the test ends.
-func startFallback(t *testing.T, text string) *daemon {
+func startFallback(t *testing.T, text string, with ...deps) *daemon {
 	t.Helper()
 	config, err := ParseConfig(filepath.Join(t.TempDir(), "tacet.toml"), []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDaemon(t.Context(), config, deps{})
+	d, err := startDaemon(t.Context(), config, append(with, deps{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}

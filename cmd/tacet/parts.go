@@ -158,6 +158,9 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		Hostname: c.Hostname, Relay: d.relay,
 		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
 	}
+	if len(c.Relay.Domains) > 0 {
+		config.Turn = turner{d}
+	}
 	if d.users != nil {
 		config.Relay, config.Auth = gate{d.relay, d.users}, d.users
 	}

@@ -66,6 +66,9 @@ func (c *Config) policy() policy {
 	if c.byMX() {
 		p.Periods = append(p.Periods, policyPeriod{"MTA-STS policies of recipients' domains", "as the policy says, a year at most; encrypted, and without addresses"})
 	}
+	if len(c.Relay.Domains) > 0 {
+		p.Periods = slices.Insert(p.Periods, 2, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
+	}
 	p.Recipients = c.parties()
 	c.judge(&p)
 	return p
@@ -234,6 +237,16 @@ func effects() map[string]effect {
 			return neutral
 		}, "how long a message is kept that cannot be delivered"},
 
+		"primary.lifetime": {func(c *Config, _ string) direction {
+			switch standard := DefaultConfig().Primary.Lifetime; {
+			case c.Primary.Lifetime > standard:
+				return widens
+			case c.Primary.Lifetime < standard:
+				return narrows
+			}
+			return neutral
+		}, "how long a message is kept that waits for the primary"},
+
 		"log.retention":         {shorter(func(c *Config) time.Duration { return c.Log.Retention }), "the relay log is kept shorter"},
 		"log.retention_subject": {shorter(func(c *Config) time.Duration { return c.Log.RetentionSubject }), "subjects are kept shorter"},
 		"log.retention_client":  {shorter(func(c *Config) time.Duration { return c.Log.RetentionClient }), "clients' addresses are kept shorter"},
@@ -247,7 +260,8 @@ func effects() map[string]effect {
 	for _, name := range []string{
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
-		"relay.domains", "primary.hosts", "relay.max_message_size", "relay.max_recipients",
+		"primary.hosts", "primary.probe", "primary.alarm",
+		"relay.domains", "relay.max_message_size", "relay.max_recipients",
 		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
 		"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",
 		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",

@@ -139,6 +139,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"delivery.tls":                    {"[delivery]\ntls = \"none\"", "Wider"},
 		"delivery.route.tls":              {"[[delivery.route]]\ndomain = \"example.net\"\ntls = \"none\"", "Wider"},
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
+		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},

@@ -175,6 +175,41 @@ func testRetryAll(t *testing.T, s Engine) {
 	}
 }
 
+// testRetryAt makes one destination due: what was deferred there comes in the order of its
+// age, before what is younger, and nothing else is due.
+func testRetryAt(t *testing.T, s Engine) {
+	now := time.Now()
+	var ids []queue.ID
+	for i := range 4 {
+		e := message(now.Add(time.Duration(i-10)*time.Minute), "a@one.example", "b@two.example")
+		ids = append(ids, e.ID)
+		put(t, s, e, content(10))
+	}
+	for _, d := range []queue.Destination{"one.example", "two.example"} {
+		for range 3 { // the fourth stays due
+			c := claim(t, s, d, now)
+			settle(t, s, c, deferred(c.Recipients[0], now.Add(time.Hour)))
+		}
+	}
+	if n, err := s.RetryAt(t.Context(), "none.example"); err != nil || n != 0 {
+		t.Fatalf("RetryAt where nothing waits: %d, %v", n, err)
+	}
+	if n, err := s.RetryAt(t.Context(), "one.example"); err != nil || n != 3 {
+		t.Fatalf("RetryAt: %d, %v", n, err)
+	}
+	s = s.Reopen(t)
+	at := time.Now()
+	for _, id := range ids {
+		if c := claim(t, s, "one.example", at); c.Envelope.ID != id {
+			t.Fatal("a younger message goes first")
+		}
+	}
+	if c := claim(t, s, "two.example", at); c.Envelope.ID != ids[3] {
+		t.Fatal("another destination became due")
+	}
+	noClaim(t, s, "two.example", at)
+}
+
 func testList(t *testing.T, s Engine) {
 	now := time.Now()
 	var es []*queue.Envelope

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t testing.TB) Engine) {
 		{"Delete", testDelete},
 		{"Retry", testRetry},
 		{"RetryAll", testRetryAll},
+		{"RetryAt", testRetryAt},
 		{"List", testList},
 		{"Stats", testStats},
 		{"ContextEnds", testContextEnds},

@@ -3,7 +3,9 @@ package inbound
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"tacet/relay"
@@ -17,6 +19,7 @@ type Config struct {
 	Relay    Relay
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
+	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered
 	Limits   Limits
 	Tracer   relay.Tracer // of dialogues; nil: none
 }
@@ -116,6 +119,9 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 		TLSFailed:        func(c *wire.Conn) { s.tlsFailed(l, c) },
 		Panicked:         func() { s.trouble(TroublePanic) },
 	}
+	if l.Kind == MX && s.config.Turn != nil {
+		set.Etrn = s.turn
+	}
 	return set.Prepare()
 }
 
@@ -127,4 +133,22 @@ func (s *Server) SetLimits(l Limits) {
 	for _, p := range s.ports {
 		p.settings.Store(s.settings(p.Listener, p.tls, s.limits))
 	}
+}
+
+// turnWithin is how long a client waits for its ETRN at most.
+const turnWithin = 20 * time.Second
+
+func (s *Server) turn(client netip.Addr, name string) wire.EtrnResult {
+	ctx, cancel := context.WithTimeout(s.ctx, turnWithin)
+	defer cancel()
+	n, err := s.config.Turn.Turn(ctx, client, name)
+	switch {
+	case errors.Is(err, ErrNotAllowed):
+		return wire.EtrnDenied
+	case err != nil:
+		return wire.EtrnFailed
+	case n == 0:
+		return wire.EtrnNothing
+	}
+	return wire.EtrnStarted
 }

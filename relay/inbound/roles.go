@@ -2,7 +2,9 @@ package inbound
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net/netip"
 
 	"tacet/queue"
 	"tacet/relay"
@@ -37,6 +39,16 @@ type Authenticator interface {
 	// MAIL, so that one that was removed is out at once.
 	Exists(user string) bool
 }
+
+// Turner starts the delivery of what waits for a host that is back (ETRN, RFC 1985).
+type Turner interface {
+	// Turn starts the queue that client names and returns how many messages
+	// wait there, or ErrNotAllowed if it is not the client's.
+	Turn(ctx context.Context, client netip.Addr, name string) (waiting int, err error)
+}
+
+// ErrNotAllowed says that a client may not start a queue.
+var ErrNotAllowed = errors.New("the queue is not the client's")
 
 // Events hears of trouble that an operator should know of. It must not block.
 type Events interface {

@@ -118,9 +118,7 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route
 			return reached
 		}
 		reached = c.hop.Addr
-		if c.most = a.client.config.MaxMessages; route.MaxMessages > 0 {
-			c.most = route.MaxMessages
-		}
+		c.bound(route)
 		before := len(a.open)
 		f, _ = a.use(ctx, c)
 		switch {
@@ -131,5 +129,12 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route
 		case len(a.open) == 0 || len(a.open) == before:
 			return reached
 		}
+	}
+}
+
+// bound notes how many messages the route allows over the connection.
+func (c *conn) bound(route *relay.Route) {
+	if c.most = c.client.config.MaxMessages; route.MaxMessages > 0 {
+		c.most = route.MaxMessages
 	}
 }

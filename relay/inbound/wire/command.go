@@ -43,6 +43,8 @@ func (c *Conn) command(line []byte) {
 			return
 		}
 		c.startTLS()
+	case "ETRN":
+		c.etrnCommand(args)
 	case "QUIT":
 		c.last(replyBye)
 	default:
@@ -60,7 +62,7 @@ func (c *Conn) constant(verb []byte) {
 		c.idle(replyVrfy)
 	case "HELP":
 		c.idle(replyHelp)
-	case "EXPN", "ETRN", "TURN", "ATRN", "SEND", "SOML", "SAML":
+	case "EXPN", "TURN", "ATRN", "SEND", "SOML", "SAML":
 		c.idle(replyExpn)
 	case "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE", "PATCH", "TRACE", "PRI", "PROXY", "XCLIENT", "XFORWARD":
 		// Another protocol's client, or what it sends on behalf of a third one (ALPACA).
@@ -206,6 +208,36 @@ func parseChunk(args []byte) (size int64, last, ok bool) {
 	}
 	size, err := strconv.ParseInt(string(number), 10, 64)
 	return size, last, err == nil
+}
+
+// EtrnResult is what an ETRN came to.
+type EtrnResult uint8
+
+// The results of ETRN, in the order of their replies (RFC 1985 §4).
+const (
+	EtrnStarted EtrnResult = iota
+	EtrnNothing            // nothing waits for the domain
+	EtrnFailed             // for now
+	EtrnDenied             // this client may not start that queue
+)
+
+// etrnCommand starts the delivery of what waits for a domain. It weighs as a command that
+// brings no message.
+func (c *Conn) etrnCommand(args []byte) {
+	switch {
+	case c.set.Etrn == nil:
+		c.idle(replyExpn)
+	case c.hello != helloExtended:
+		c.fail(replyHello)
+	case c.open:
+		c.fail(replyNested)
+	case len(args) == 0 || len(args) > maxDomain+1 || !ascii(args):
+		c.fail(replyEtrnArgs)
+	default:
+		c.idle([...]string{
+			EtrnStarted: replyEtrnStarted, EtrnNothing: replyEtrnNothing, EtrnFailed: replyEtrnFailed, EtrnDenied: replyEtrnDenied,
+		}[c.set.Etrn(c.client, string(args))])
+	}
 }
 
 func (c *Conn) authCommand(args, line []byte) {

@@ -42,6 +42,12 @@ const (
 	replyNoRcpt      = "554 5.5.1 No valid recipients\r\n"
 	replyChunkSyntax = "501 5.5.4 BDAT needs a size and nothing but LAST after it, closing\r\n"
 
+	replyEtrnArgs    = "501 5.5.4 ETRN needs a domain\r\n"
+	replyEtrnStarted = "250 2.0.0 Delivery of what waits has begun\r\n"
+	replyEtrnNothing = "251 2.0.0 Nothing waits\r\n"
+	replyEtrnFailed  = "458 4.3.0 Delivery cannot be started now\r\n"
+	replyEtrnDenied  = "459 4.7.1 Not for this client and domain\r\n"
+
 	replyAuthArgs   = "501 5.5.4 AUTH needs a mechanism\r\n"
 	replyAuthBase64 = "501 5.5.2 Not base64\r\n"
 	replyAuthCancel = "501 5.7.0 Authentication cancelled\r\n"

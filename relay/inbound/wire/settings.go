@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type Settings struct {
 	ContentWindow    time.Duration // the time over which the rate is measured, and so the longest stall; 0: 1 minute
 	MaxErrors        int           // wrong commands before 421; 0: 20
 	MaxJunk          int           // commands without use (NOOP, RSET, EHLO …) between two messages, and refused senders and recipients, before 421; 0: 100
+
+	Etrn func(client netip.Addr, name string) EtrnResult // starts a queue for the client (RFC 1985); nil: not offered
 
 	Tracer    relay.Tracer // of dialogues; nil: none
 	Counters  *Counters    // nil: own
@@ -101,6 +104,9 @@ func (s *Settings) extensions(underTLS bool) string {
 	b = append(b, "\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n"...)
 	if underTLS {
 		b = append(b, "250-REQUIRETLS\r\n"...)
+	}
+	if s.Etrn != nil {
+		b = append(b, "250-ETRN\r\n"...)
 	}
 	switch {
 	case underTLS && s.Auth:

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"tacet/logging"
+	"tacet/queue"
+	"tacet/relay"
+	"tacet/relay/inbound"
+)
+
+// primary is the host that has the mailboxes: it takes all mail, and tells of it.
+type primary struct {
+	swallow
+	taken chan queue.ForwardPath
+}
+
+// Accept implements inbound.Relay.
+func (p primary) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s relay.Session) (queue.ID, error) {
+	id, err := p.swallow.Accept(ctx, e, content, s)
+	if err == nil {
+		for _, r := range e.Recipients {
+			p.taken <- r.Path
+		}
+	}
+	return id, err
+}
+
+// startPrimary lets a primary listen at an address until the test ends.
+func startPrimary(t *testing.T, address string) primary {
+	t.Helper()
+	l, err := inbound.Listen(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := primary{taken: make(chan queue.ForwardPath, 1000)}
+	s := inbound.New(inbound.Config{Hostname: "mail.example.org", Relay: p, TLS: &tls.Config{Certificates: []tls.Certificate{ownPair(t)}}})
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l, inbound.Listener{Kind: inbound.MX}) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.Shutdown(ctx) // who is still connected is cut off
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func ownPair(t *testing.T) tls.Certificate {
+	t.Helper()
+	content, err := selfSign("mail.example.org", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(content, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+// closedPort is an address of loopback where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// incoming is a message from outside.
+func incoming(to string) dialogue {
+	return dialogue{"EHLO client.example", "250", "MAIL FROM:<a@far.example>", "250", "RCPT TO:<" + to + ">", "250",
+		"DATA", "354", "Subject: x\r\n\r\nx\r\n.", "250", "QUIT", "221"}
+}
+
+// A primary that comes back and says ETRN gets its mail at once; nobody else starts a
+// queue, and nobody starts another's.
+func TestETRN(t *testing.T) {
+	at := closedPort(t)
+	d := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", at, 1)+"probe = \"1h\"\n")
+	mx := d.address(0).String()
+	const messages = 5
+	for i := range messages {
+		incoming(fmt.Sprintf("b%d@example.org", i)).hold(t, mx)
+	}
+	dialogue{"ETRN example.org", "503", "EHLO mail.example.org", "250", "ETRN", "501", "ETRN far.example", "459", "ETRN #1", "459",
+		"MAIL FROM:<>", "250", "ETRN example.org", "503"}.hold(t, mx)
+	p := startPrimary(t, at)
+	dialogue{"EHLO mail.example.org", "250", "ETRN @EXAMPLE.org", "250"}.hold(t, mx)
+	seen := make(map[queue.ForwardPath]int)
+	for range messages {
+		select {
+		case to := <-p.taken:
+			seen[to]++
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%d of %d messages came: %v", len(seen), messages, seen)
+		}
+	}
+	if len(seen) != messages {
+		t.Errorf("%v came, want %d different ones", seen, messages)
+	}
+}
+
+// Who has no address of the primary is told no, and where nothing waits that is said.
+func TestETRNOfStrangers(t *testing.T) {
+	d := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", "192.0.2.1", 1))
+	dialogue{"EHLO mail.example.org", "250", "ETRN example.org", "459"}.hold(t, d.address(0).String())
+	empty := startFallback(t, fallbackText)
+	dialogue{"EHLO mail.example.org", "250", "ETRN example.org", "251"}.hold(t, empty.address(0).String())
+}
+
+// The operator hears once that mail waits too long for the primary, and the
+// figures say how long.
+func TestPrimaryAlarm(t *testing.T) {
+	var said bytes.Buffer
+	d := startFallback(t, fallbackText+"alarm = \"1h\"\n",
+		deps{ops: logging.NewOperations(logging.OperationsOptions{To: &said, Format: logging.FormatJSON})})
+	incoming("b@example.org").hold(t, d.address(0).String())
+	now := time.Now()
+	for _, after := range []time.Duration{time.Minute, 2 * time.Hour, 3 * time.Hour} {
+		if err := d.lookAtPrimary(t.Context(), now.Add(after)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.ops.Log(logging.OpReady) // what was said before is there
+	if n := strings.Count(said.String(), `"primary_late"`); n != 1 {
+		t.Errorf("%d alarms: %s", n, &said)
+	}
+	if d.dwell.waiting.Load() != 1 || d.dwell.oldest.Load() < now.Add(-time.Minute).Unix() {
+		t.Errorf("waiting %d, oldest %d", d.dwell.waiting.Load(), d.dwell.oldest.Load())
+	}
+}
