@@ -37,6 +37,8 @@ const (
 	OpStoreOpened
 	OpStoreFailed
 	OpStoreSlow
+	OpStoreSalvaging
+	OpStoreSalvaged
 	OpMessageDamaged
 	OpLogFailed
 	OpLogRecovered
@@ -92,6 +94,8 @@ var opTable = [opEnd]opText{
 	OpStoreOpened:           {zapcore.InfoLevel, "store_opened", "the queue was opened"},
 	OpStoreFailed:           {zapcore.ErrorLevel, "store_failed", "the queue cannot be read or written"},
 	OpStoreSlow:             {zapcore.WarnLevel, "store_slow", "the queue's disk is slow"},
+	OpStoreSalvaging:        {zapcore.ErrorLevel, "store_salvaging", "files of the queue are damaged: what can be read of them is copied into new ones"},
+	OpStoreSalvaged:         {zapcore.ErrorLevel, "store_salvaged", "the damaged files are replaced; tacet queue list shows what is lost as damaged"},
 	OpMessageDamaged:        {zapcore.ErrorLevel, "message_damaged", "a stored message does not match its checksum"},
 	OpLogFailed:             {zapcore.ErrorLevel, "log_failed", "the relay log cannot be written: new mail is put off, records wait in memory"},
 	OpLogRecovered:          {zapcore.InfoLevel, "log_recovered", "the relay log is written again, nothing is missing"},

@@ -164,6 +164,14 @@ func (d *daemon) storeEvent(e pebblestore.Event) {
 		d.ops.Log(logging.OpDiskOK)
 	case pebblestore.EventDamaged:
 		d.ops.Log(logging.OpMessageDamaged)
+	case pebblestore.EventSalvaging:
+		if e.Err != nil {
+			d.ops.Log(logging.OpStoreSalvaging, logging.Err(e.Err))
+		} else {
+			d.ops.Log(logging.OpStoreSalvaging, logging.Count(e.Salvaged.Messages)) // it goes on
+		}
+	case pebblestore.EventSalvaged:
+		d.ops.Log(logging.OpStoreSalvaged, logging.Count(e.Salvaged.Messages))
 	case pebblestore.EventFailed:
 		d.ops.Log(logging.OpStoreFailed, logging.Err(e.Err))
 	default:

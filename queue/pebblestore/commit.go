@@ -218,7 +218,11 @@ func (s *Store) apply(b *pebble.Batch) (err error) {
 	if err := s.db.Apply(b, pebble.Sync); err != nil {
 		s.fail(fmt.Errorf("commit: %w", err))
 	}
-	return s.failedError() // the engine reports some failures to its logger only
+	if err := s.failedError(); err != nil {
+		return err // the engine reports some failures to its logger only
+	}
+	s.synced.advance(b)
+	return nil
 }
 
 // committed does what waited for the group to be durable.

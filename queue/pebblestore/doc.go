@@ -32,4 +32,19 @@
 //
 // All writes go through one committer (commit.go), which gathers what many
 // sessions bring into one synced batch.
+//
+// # Damage
+//
+// Open looks for damage that the engine would not see (salvage.go). Where there
+// is any, it copies what can be read of the tables (salvagetable.go) and logs
+// (salvagelog.go) into a new engine (salvagecopy.go), which takes the place of
+// the damaged one in one step. Each record is sealed by itself, so nothing
+// altered passes for whole. A message of which a part is missing is set aside
+// and counted; so are, by number, those whose records left nothing but a gap in
+// the log. That count errs on the high side.
+//
+// What salvaging can repeat: a message whose deletion was in the damaged part
+// is delivered once more if its key still exists, which it does for some
+// minutes after it was settled; and the recipients of one whose newest state
+// was there alone are tried again. A message whose key is gone stays unreadable.
 package pebblestore

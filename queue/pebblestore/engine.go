@@ -131,8 +131,13 @@ func (s *Store) corrupted(info pebble.DataCorruptionInfo) {
 
 // corrupt ends all rewriting of tables until the process starts anew: it could
 // not get beyond the damage, and would be tried again and again. Reading and
-// writing go on.
-func (s *Store) corrupt() { s.corruptOnce.Do(func() { close(s.corruption) }) }
+// writing go on. The next open copies what can be read of them into new tables.
+func (s *Store) corrupt() {
+	s.corruptOnce.Do(func() {
+		close(s.corruption)
+		go s.markDamaged()
+	})
+}
 
 // isCorrupt tells whether a table was found damaged.
 func (s *Store) isCorrupt() bool {

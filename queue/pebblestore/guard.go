@@ -20,7 +20,7 @@ type guardFS struct {
 	s *Store
 }
 
-// check lets an error through only while the engine is being opened or closed.
+// check lets an error through only while the engine is not open, or being closed.
 func (s *Store) check(err error) error {
 	if err != nil && s.running.Load() {
 		s.fail(err)
@@ -112,14 +112,26 @@ func (f guardLog) kept(err error) error {
 	return nil
 }
 
-// openDB opens the engine, whose panics become errors.
-func openDB(dir string, o *pebble.Options) (db *pebble.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the engine failed: %v", r)
-		}
-	}()
-	return pebble.Open(dir, o)
+// openDB opens the engine, whose panics become errors. Where the disk takes no
+// writes its goroutines stop, and it may hang: then the store has failed.
+func (s *Store) openDB(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	s.running.Store(true)
+	err = s.engineDo(func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("the engine failed: %v", r)
+			}
+		}()
+		db, err = pebble.Open(dir, o)
+		return err
+	})
+	if s.failedError() == nil {
+		s.running.Store(false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 // damagedOptions puts aside the notes of an earlier engine about its options
@@ -155,14 +167,18 @@ func (s *Store) damagedOptions(o *pebble.Options) bool {
 }
 
 // closeDB closes the engine, whose panics become errors.
-func (s *Store) closeDB() (err error) {
+func (s *Store) closeDB() error {
 	s.running.Store(false)
+	return closeEngine(s.db)
+}
+
+func closeEngine(db *pebble.DB) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the engine failed: %v", r)
 		}
 	}()
-	return s.db.Close()
+	return db.Close()
 }
 
 // flushTables makes the engine write its memory out.

@@ -60,6 +60,8 @@ const (
 	EventBackground                  // the engine met an error beside any message, and tries again
 	EventKeys                        // keys could not be moved or destroyed; tried again
 	EventScan                        // queued messages could not be read at open
+	EventSalvaging                   // files are damaged: what can be read of them is being copied. Told now and then while that lasts
+	EventSalvaged                    // that is done, see Event.Salvaged
 )
 
 func (k EventKind) String() string {
@@ -78,16 +80,22 @@ func (k EventKind) String() string {
 		return "key_error"
 	case EventScan:
 		return "scan_error"
+	case EventSalvaging:
+		return "salvaging"
+	case EventSalvaged:
+		return "salvaged"
 	}
 	return "unknown"
 }
 
 // Event is trouble that an operator should hear of. It names no person: Err
-// speaks of files and the disk, and ID is set for EventDamaged.
+// speaks of files and the disk, ID is set for EventDamaged, and Salvaged for
+// EventSalvaging, as far as it is, and EventSalvaged.
 type Event struct {
-	Kind EventKind
-	ID   queue.ID
-	Err  error
+	Kind     EventKind
+	ID       queue.ID
+	Err      error
+	Salvaged Salvaged
 }
 
 // Limits and defaults.

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -102,4 +103,43 @@ func TestOutcomesBeginAnew(t *testing.T) {
 	if most := int64(2*outcomesMax + 1<<12); total > most {
 		t.Errorf("%d octets of outcomes, want at most %d", total, most)
 	}
+}
+
+// TestSlotsReadTwice: what was delivered before a kill is looked up in the
+// slots before the queue is read, which reads them again. No slot is given to
+// two messages by that.
+func TestSlotsReadTwice(t *testing.T) {
+	mem := vfs.NewMem()
+	s := mustOpen(t, memOptions(mem))
+	for range 8 { // some slots that are free then
+		if err := s.Put(t.Context(), benchMessage(time.Now()), []byte("text"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-s.Loaded()
+	if err := s.rotate(); err != nil {
+		t.Fatal(err)
+	}
+	deliverAll(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, memOptions(mem))
+	<-s.Loaded()
+	if _, err := s.keys.slots.load(); err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]queue.ID, 12)
+	for i := range ids {
+		ids[i] = queue.NewID(time.Now())
+	}
+	slots, err := s.keys.slots.put(ids, func(b []byte, _ queue.ID) []byte { return append(b, make([]byte, keySize)...) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(slots)
+	if len(slices.Compact(slots)) != len(ids) {
+		t.Errorf("12 messages have the slots %v", slots)
+	}
+	s.keys.slots.release(slots...)
 }

@@ -211,9 +211,8 @@ func (s *Store) scan(ctx context.Context, snapshot *pebble.Snapshot) error {
 	}
 	sc.flush()
 	if sc.gaps > 0 {
-		s.mu.Lock()
-		s.unreadable = sc.gaps
-		s.mu.Unlock()
+		s.markDamaged()
+		sc.missing()
 	} else {
 		// What is not in the index is not on the disk either.
 		sc.releaseSlots()
@@ -388,6 +387,25 @@ func (sc *scanner) flush() {
 	clear(sc.batch)
 	sc.batch = sc.batch[:0]
 	s.opts.Wake()
+}
+
+// missing counts what is in the gaps. A key in a slot that no message was
+// found for is that of one of them, or of one that was settled in the last
+// seconds of an earlier process; which of them, the next open finds out.
+func (sc *scanner) missing() {
+	s := sc.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := false
+	for i, e := range sc.slots {
+		if _, known := s.index.byID[e.id]; !known && !sc.taken[i] {
+			s.index.add(e.id, keyRef(e.slot), 0, msgDamaged, s.routing.Load().number)
+			found = true
+		}
+	}
+	if !found {
+		s.unreadable = sc.gaps
+	}
 }
 
 // releaseSlots gives up the slots that no queued message needs: those of

@@ -114,7 +114,8 @@ func (s *slotFile) appendSlot(b []byte, mark [2]byte, id queue.ID, key []byte) [
 	return s.wrap.Seal(b, nonce[:], key, nil)
 }
 
-// load reads which slots are in use, ordered by queue ID. It is called once.
+// load reads which slots are in use, ordered by queue ID. It is called while
+// the queue is being opened, before any key moves.
 func (s *slotFile) load() ([]slotEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,6 +124,7 @@ func (s *slotFile) load() ([]slotEntry, error) {
 		return nil, fmt.Errorf("read the slot file: %w", err)
 	}
 	s.n = uint32(max(info.Size()/slotSize, 1) - 1)
+	s.free = nil // a slot that stood there twice would be given to two messages
 	var entries []slotEntry
 	b := make([]byte, slotsAtOne)
 	for at := uint32(0); at < s.n; {

@@ -27,6 +27,7 @@ type Store struct {
 	committer committer
 	keep      keeper
 	outcomes  outcomes
+	synced    synced
 	trim      chan chan struct{} // asks the committer to delete everything
 
 	contents      string // folder of the content files
@@ -108,6 +109,7 @@ func Open(o Options) (s *Store, err error) {
 			err = errors.Join(err, lock.Close())
 		}
 	}()
+	s.synced.init(s.fs, o.Dir)
 	s.space.init(inner, o.Dir, s.opts.MinFree, s.opts.Events)
 	if err := s.openContents(); err != nil {
 		return nil, err
@@ -138,11 +140,8 @@ func (s *Store) openEngine(lock *pebble.Lock) (err error) {
 	s.cache = pebble.NewCache(blockCacheSize)
 	opts := engineOptions(s, guardFS{s.fs, s}, s.cache)
 	opts.Lock = lock
-	if s.db, err = openDB(s.opts.Dir, opts); err != nil && s.removeUnborn() {
-		s.db, err = openDB(s.opts.Dir, opts)
-	}
-	if err != nil && s.damagedOptions(opts) {
-		s.db, err = openDB(s.opts.Dir, opts)
+	if err = s.finishSalvage(); err == nil {
+		s.db, err = s.openOrSalvage(opts)
 	}
 	if err == nil {
 		err = s.failedError() // the engine tells its logger only
@@ -157,7 +156,28 @@ func (s *Store) openEngine(lock *pebble.Lock) (err error) {
 	if err := s.recoverOutcomes(); err != nil {
 		return errors.Join(err, s.closeDB())
 	}
+	s.synced.begin()
 	return nil
+}
+
+// openOrSalvage opens the engine, and reads around the damage where it is damaged.
+func (s *Store) openOrSalvage(opts *pebble.Options) (db *pebble.DB, err error) {
+	if err = s.examine(); err == nil {
+		db, err = s.openDB(s.opts.Dir, opts)
+		if err != nil && s.removeUnborn() {
+			db, err = s.openDB(s.opts.Dir, opts)
+		}
+		if err != nil && s.damagedOptions(opts) {
+			db, err = s.openDB(s.opts.Dir, opts)
+		}
+	}
+	if err == nil || !s.salvageable(err) {
+		return db, err
+	}
+	if err := s.salvage(err); err != nil {
+		return nil, err
+	}
+	return s.openDB(s.opts.Dir, opts)
 }
 
 // readMeta reads what the engine holds beside messages, and writes the format
@@ -205,7 +225,7 @@ func (s *Store) removeUnborn() bool {
 	for _, name := range names {
 		path := s.fs.PathJoin(s.opts.Dir, name)
 		switch {
-		case name == contentDir || name == ballastName || name == "LOCK" || strings.HasPrefix(name, outcomePrefix):
+		case name == contentDir || name == ballastName || name == syncedName || name == "LOCK" || strings.HasPrefix(name, outcomePrefix):
 			continue
 		case strings.HasSuffix(name, ".log"):
 			if info, err := s.fs.Stat(path); err != nil || info.Size() > 0 {
@@ -301,6 +321,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		s.outcomes.close()
 	}
+	s.synced.end()
 	errs = append(errs, err, s.keys.close(), s.contentFolder.Close())
 	s.cache.Unref()
 	return errors.Join(errs...)

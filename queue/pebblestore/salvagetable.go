@@ -1,0 +1,201 @@
+package pebblestore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"unsafe"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
+	"github.com/cockroachdb/pebble/v2/sstable/colblk"
+)
+
+// operation is one entry of the engine, as a table or a log has it.
+type operation struct {
+	kind       pebble.InternalKeyKind
+	key, value []byte // of a range deletion: where it begins and ends
+	seq        uint64
+	doubted    bool // its checksum does not match: only what is authentic counts
+	between    bool // yet it stands where one would, and another follows
+}
+
+func (o *operation) set() bool {
+	return o.kind == pebble.InternalKeyKindSet || o.kind == pebble.InternalKeyKindSetWithDelete
+}
+
+func (o *operation) deletion() bool {
+	switch o.kind {
+	case pebble.InternalKeyKindDelete, pebble.InternalKeyKindDeleteSized, pebble.InternalKeyKindSingleDelete:
+		return true
+	}
+	return false
+}
+
+// A table is blocks one after the other, each followed by a trailer: one octet
+// that tells how it is compressed, and a checksum. Where they end is told by an
+// index at the end of the file, which may be what is damaged; so it is not
+// needed here: a block ends where its checksum does.
+const (
+	blockTrailer = 5
+	largestBlock = 2 << 20 // of our tables: the largest content is queue.InMemory
+	footerMax    = 128     // the engine's footers are some 60 octets long
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// maskedSum is a checksum as the engine stores it.
+func maskedSum(sum uint32) uint32 { return (sum>>15 | sum<<17) + 0xa282ead8 }
+
+// columns are the kinds of columns that a block of records, and one of range
+// deletions, begin with. Each block has four octets before that.
+var (
+	recordColumns = []colblk.DataType{
+		colblk.DataTypePrefixBytes, colblk.DataTypeBytes, // the name
+		colblk.DataTypeUint, colblk.DataTypeBool, colblk.DataTypeBytes, colblk.DataTypeBool, colblk.DataTypeBool,
+	}
+	spanColumns = []colblk.DataType{
+		colblk.DataTypeBytes, colblk.DataTypeUint, // where spans begin
+		colblk.DataTypeUint, colblk.DataTypeBytes, colblk.DataTypeBytes,
+	}
+)
+
+// hasColumns tells whether b begins as a block with such columns does.
+func hasColumns(b []byte, columns []colblk.DataType) bool {
+	const header, base, each = 4, 7, 5
+	if len(b) < header+base+each*len(columns) || b[header] != byte(colblk.Version1) ||
+		int(binary.LittleEndian.Uint16(b[header+1:])) != len(columns) {
+		return false
+	}
+	for i, c := range columns {
+		if b[header+base+each*i] != byte(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// tableReader reads what can be read of a table, whatever is damaged of it.
+type tableReader struct {
+	schema  colblk.KeySchema
+	aligned []uint64 // the block at hand
+}
+
+func newTableReader() *tableReader {
+	return &tableReader{schema: colblk.DefaultKeySchema(pebble.DefaultComparer, 16)}
+}
+
+// read calls yield for each operation in b, and returns whether parts of it that may
+// have held some could not be read. What yield gets is valid until it returns.
+func (r *tableReader) read(b []byte, yield func(*operation) error) (lossy bool, err error) {
+	lossy = len(b) == 0
+	for at := 0; at < len(b); {
+		size := blockSize(b[at:])
+		if size == 0 {
+			if len(b)-at <= footerMax {
+				break
+			}
+			// Blocks of other kinds stand after all those that matter.
+			lossy = lossy || hasColumns(b[at:], recordColumns) || hasColumns(b[at:], spanColumns) || at == 0
+			next := nextBlock(b, at+1)
+			lossy = lossy || next < len(b)
+			at = next
+			continue
+		}
+		if err := r.block(b[at:at+size], yield); err != nil {
+			if !errors.Is(err, errBlock) {
+				return lossy, err
+			}
+			lossy = true
+		}
+		at += size + blockTrailer
+	}
+	return lossy, nil
+}
+
+// blockSize is the length of the block that b begins with, without its
+// trailer; 0 if no checksum ends it.
+func blockSize(b []byte) int {
+	state := ^uint32(0)
+	for i, octet := range b[:max(min(len(b)-4, largestBlock), 0)] {
+		state = castagnoli[byte(state)^octet] ^ state>>8
+		// 0 tells, in a trailer, that the block is not compressed: ours never are.
+		if octet == 0 && binary.LittleEndian.Uint32(b[i+1:]) == maskedSum(^state) {
+			return i
+		}
+	}
+	return 0
+}
+
+// nextBlock finds where after the damage the next block that matters begins.
+func nextBlock(b []byte, from int) int {
+	for at := from; at < len(b); at++ {
+		if (hasColumns(b[at:], recordColumns) || hasColumns(b[at:], spanColumns)) && blockSize(b[at:]) > 0 {
+			return at
+		}
+	}
+	return len(b)
+}
+
+// errBlock says that a block that matters does not have the expected form.
+var errBlock = errors.New("a block of a table has an unknown form")
+
+func (r *tableReader) block(b []byte, yield func(*operation) error) (err error) {
+	records, spans := hasColumns(b, recordColumns), hasColumns(b, spanColumns)
+	if !records && !spans {
+		return nil // the index, or what the engine notes about the table
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v", errBlock, v)
+		}
+	}()
+	// The decoder wants it aligned.
+	words := len(b)/8 + 1
+	if cap(r.aligned) < words {
+		r.aligned = make([]uint64, words)
+	}
+	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(r.aligned[:words]))), words*8)[:len(b)]
+	copy(data, b)
+	if spans {
+		return readSpans(data, yield)
+	}
+	var d colblk.DataBlockDecoder
+	d.Init(&r.schema, data)
+	var it colblk.DataBlockIter
+	it.InitOnce(&r.schema, pebble.DefaultComparer, nil)
+	if err := it.Init(&d, block.NoTransforms); err != nil {
+		return fmt.Errorf("%w: %w", errBlock, err)
+	}
+	for kv := it.First(); kv != nil; kv = it.Next() {
+		op := operation{kind: kv.Kind(), key: kv.K.UserKey, value: kv.InPlaceValue(), seq: uint64(kv.SeqNum())}
+		if err := yield(&op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSpans reads a block of range deletions.
+func readSpans(b []byte, yield func(*operation) error) error {
+	bounds := int(binary.LittleEndian.Uint32(b))
+	d := colblk.DecodeBlock(b, 4)
+	keys := colblk.DecodeColumn(&d, 0, bounds, colblk.DataTypeBytes, colblk.DecodeRawBytes)
+	first := colblk.DecodeColumn(&d, 1, bounds, colblk.DataTypeUint, colblk.DecodeUnsafeUints)
+	trailers := d.Uints(2)
+	for i := range bounds - 1 {
+		for row := first.At(i); row < first.At(i+1); row++ {
+			trailer := trailers.At(int(row))
+			op := operation{
+				kind: pebble.InternalKeyKind(trailer), seq: trailer >> 8,
+				key: bytes.Clone(keys.At(i)), value: bytes.Clone(keys.At(i + 1)),
+			}
+			if err := yield(&op); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
