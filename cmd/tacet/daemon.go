@@ -273,7 +273,7 @@ func (d *daemon) recover(ctx context.Context) {
 // takeProcessors lets the relay choose how many processors it runs on.
 func (d *daemon) takeProcessors(govern bool) error {
 	if govern {
-		d.processors = newProcessors()
+		d.processors = newProcessors(d.store.Loaded())
 		d.made(func() error { d.processors.stop(); return nil })
 	}
 	return nil

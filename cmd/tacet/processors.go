@@ -29,6 +29,7 @@ type processors struct {
 	all     atomic.Bool // changes under mu
 	look    *time.Timer
 	stopped bool
+	done    chan struct{} // closed when stopped
 }
 
 // What counts as little: one client at a time, and as many deliveries as
@@ -40,12 +41,12 @@ const (
 )
 
 // newProcessors takes charge of the process's processors, unless whoever
-// started it has chosen their number.
-func newProcessors() *processors {
+// started it has chosen their number. Until loaded is closed all are needed.
+func newProcessors(loaded <-chan struct{}) *processors {
 	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) < 2 {
 		return nil
 	}
-	return governProcessors(func(all bool) {
+	return governProcessors(loaded, func(all bool) {
 		if all {
 			runtime.SetDefaultGOMAXPROCS() // as many as the control group allows now
 		} else {
@@ -54,12 +55,18 @@ func newProcessors() *processors {
 	})
 }
 
-// governProcessors begins with one: opening the queue is behind us.
-func governProcessors(set func(all bool)) *processors {
-	p := &processors{set: set}
+func governProcessors(loaded <-chan struct{}, set func(all bool)) *processors {
+	p := &processors{set: set, done: make(chan struct{})}
+	p.all.Store(true)
 	p.look = time.AfterFunc(calmTime, p.rest)
 	p.look.Stop()
-	set(false)
+	go func() {
+		select {
+		case <-loaded:
+			p.rest()
+		case <-p.done:
+		}
+	}()
 	return p
 }
 
@@ -71,6 +78,7 @@ func (p *processors) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
+	close(p.done)
 	p.look.Stop()
 	p.raise()
 }

@@ -10,7 +10,8 @@ import (
 func TestProcessors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var set []bool
-		p := governProcessors(func(all bool) { set = append(set, all) })
+		loaded := make(chan struct{})
+		p := governProcessors(loaded, func(all bool) { set = append(set, all) })
 		want := func(when string, expected ...bool) {
 			t.Helper()
 			synctest.Wait()
@@ -18,6 +19,8 @@ func TestProcessors(t *testing.T) {
 				t.Fatalf("%s: all processors were set to %v, not %v", when, set, expected)
 			}
 		}
+		want("while the queue is being read")
+		close(loaded)
 		want("after the start", false)
 
 		p.begin(&p.accepting, fewAccepts)
@@ -51,7 +54,7 @@ func TestProcessors(t *testing.T) {
 
 func TestProcessorsChosen(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "2")
-	if newProcessors() != nil {
+	if newProcessors(nil) != nil {
 		t.Error("a number of processors that was chosen is changed")
 	}
 	var none *processors
