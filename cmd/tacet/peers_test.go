@@ -43,6 +43,7 @@ func TestPeers(t *testing.T) {
 		{"completed", (*peers).completed},
 		{"extensions", (*peers).extensions},
 		{"postfix", (*peers).postfix},
+		{"mailservers", (*peers).mailServers},
 		{"smtpsink", (*peers).smtpSink},
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},
