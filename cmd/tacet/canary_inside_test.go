@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -37,6 +39,8 @@ const (
 	atScrape                    // metrics are asked for
 	atHealth                    // health is asked for
 	atAudit                     // an action is on its way to the audit log
+	atTrace                     // a transaction begins that an incident may want
+	atAnswer                    // the control socket is about to answer
 )
 
 // canarySight is what a hook shows; what is not of its place is zero.
@@ -54,6 +58,9 @@ type canarySight struct {
 	user     string
 	password string
 	answer   io.Writer
+	trace    relay.Trace
+	path     string
+	body     *bytes.Buffer
 }
 
 // canaryRelay is a relay in this process, its parts put together by way of hooks.
@@ -116,6 +123,7 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 
 func (s *canaryRelay) assembleHooked(context.Context) error {
 	config := s.config.outbound(&s.routes)
+	config.Tracer = hookedTracer{tracer{s.incidents}, s}
 	config.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		to := addr.String()
 		if addr.Port() == 25 { // of a host that the DNS names
@@ -138,6 +146,7 @@ func (s *canaryRelay) listenHooked(ctx context.Context) error {
 	config := s.config.inbound(s.daemon)
 	config.Relay = hookedGate{config.Relay, s}
 	config.Auth = hookedUsers{config.Auth, s}
+	config.Tracer = hookedTracer{config.Tracer, s}
 	s.server = inbound.New(config)
 	for _, l := range s.config.Listeners {
 		listener, err := inbound.Listen(ctx, l.Address)
@@ -176,8 +185,53 @@ func (s *canaryRelay) openControlHooked(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.serveHTTP(c.server(), l, logging.OpControlFailed)
+	server := c.server()
+	if s.fire != nil {
+		server.Handler = hookedAnswers{server.Handler, s}
+	}
+	s.serveHTTP(server, l, logging.OpControlFailed)
 	return nil
+}
+
+type hookedTracer struct {
+	relay.Tracer
+	s *canaryRelay
+}
+
+func (h hookedTracer) Trace(inbound bool, peer netip.Addr, host string) relay.Trace {
+	trace := h.Tracer.Trace(inbound, peer, host)
+	if trace == nil || h.s.fire == nil {
+		return trace
+	}
+	return hookedTrace{trace, h.s}
+}
+
+type hookedTrace struct {
+	relay.Trace
+	s *canaryRelay
+}
+
+func (h hookedTrace) Recipient(address string) {
+	h.Trace.Recipient(address)
+	h.s.at(atTrace, &canarySight{trace: h.Trace})
+}
+
+// hookedAnswers are those of the control socket that end by themselves.
+type hookedAnswers struct {
+	http.Handler
+	s *canaryRelay
+}
+
+func (h hookedAnswers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/v1/backup") || r.URL.Path == "/v1/log" {
+		h.Handler.ServeHTTP(w, r)
+		return
+	}
+	kept := httptest.NewRecorder()
+	h.Handler.ServeHTTP(kept, r)
+	h.s.at(atAnswer, &canarySight{path: r.URL.Path, body: kept.Body})
+	w.WriteHeader(kept.Code)
+	w.Write(kept.Body.Bytes())
 }
 
 type hookedJournal struct {

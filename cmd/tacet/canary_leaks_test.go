@@ -1,3 +1,5 @@
+//go:build leaks
+
 package main
 
 import (
@@ -38,6 +40,7 @@ type canaryLeak struct {
 // shows. Every one is forbidden by the rules.
 func TestCanariesCatchLeaks(t *testing.T) {
 	w := newCanaryWorld(t, "127.0.0.1:0")
+	w.leaky = true
 	all := canaryLeaks()
 	if len(all) < 40 {
 		t.Errorf("there are %d leaks only", len(all))
@@ -142,6 +145,7 @@ func canaryLeaks() []canaryLeak {
 	all = append(all, leaksOfEvents()...)
 	all = append(all, leaksOfFiles()...)
 	all = append(all, leaksOfAnswers()...)
+	all = append(all, leaksOfIncidents()...)
 	return append(all, leaksOfTransport()...)
 }
 
@@ -246,6 +250,62 @@ func leaksOfAnswers() []canaryLeak {
 		{"password in the queue's view", "smarthost.password", "cli:queue-show", atList, func(s *canaryRelay, x *canarySight) { x.envelope.Origin.User += s.w.of("smarthost.password") }},
 		{"client told of others", "known.user", "replies", atRefuse, func(s *canaryRelay, x *canarySight) {
 			s.w.answered(x.refusal.Rejection.Text + " " + s.w.of("known.user"))
+		}},
+	}
+}
+
+// leakTraced is a fault that puts a line into the dialogue of an incident.
+func leakTraced(format, input string) func(*canaryRelay, *canarySight) {
+	return func(s *canaryRelay, x *canarySight) { x.trace.Line('<', fmt.Appendf(nil, format, s.w.of(input))) }
+}
+
+// leakAnswered is a fault that puts more into an answer of the control socket.
+func leakAnswered(path, old, format, input string) func(*canaryRelay, *canarySight) {
+	return func(s *canaryRelay, x *canarySight) {
+		if x.path != path {
+			return
+		}
+		body := strings.Replace(x.body.String(), old, fmt.Sprintf(format, s.w.of(input)), 1)
+		x.body.Reset()
+		x.body.WriteString(body)
+	}
+}
+
+func leaksOfIncidents() []canaryLeak {
+	return []canaryLeak{
+		{"AUTH not masked in an incident", "password", "incident:recipient", atTrace, func(s *canaryRelay, x *canarySight) {
+			x.trace.Line('<', []byte("AUTH PLAIN "+saslPayload("", s.w.of("user"), s.w.of("password"))))
+		}},
+		{"content that nobody asked for in an incident", "body", "incident:recipient", atTrace, leakTraced("%s", "body")},
+		{"another recipient in an incident", "rcpt.c.local", "incident:recipient", atTrace, leakTraced("250 2.1.5 <%s> ok", "rcpt.c.local")},
+		{"user of another session in an incident", "known.user", "incident:content", atTrace, leakTraced("250 hello %s", "known.user")},
+		{"dialogue beside the incident's file", "helo.secure", "data:dialogues", atTrace, func(s *canaryRelay, x *canarySight) {
+			leakSaved("data/dialogues/1.txt", func(*canarySight) []byte { return []byte(s.w.of("helo.secure")) })(s, x)
+		}},
+		{"password in the list of incidents", "smarthost.password", "cli:incident-list", atAnswer, leakAnswered("/v1/incidents", `"T-3"`, `"T-3%s"`, "smarthost.password")},
+		{"scope told to all who read the log", "rcpt.a.local", "incidents", atAnswer, leakAnswered("/v1/incidents/open", `"T-3"`, `"T-3%s"`, "rcpt.a.local")},
+		{"password in the config's answer", "smarthost.password", "config", atAnswer, leakAnswered("/v1/config", `"`, `"%s`, "smarthost.password")},
+		{"local part in the queue's statistics", "rcpt.d.local", "cli:queue-stats", atAnswer, func(s *canaryRelay, x *canarySight) {
+			leakAnswered("/v1/shape", s.w.of("rcpt.d.domain"), "%s@x", "rcpt.d.local")(s, x)
+		}},
+		{"another person in an export", "mail.local", "cli:privacy-export", atAnswer, func(s *canaryRelay, x *canarySight) {
+			leakAnswered("/v1/privacy/export", `"…@`, `"%s@`, "mail.local")(s, x)
+		}},
+		{"plain beside a sealed day", "header.subject", "log:file", atRecord, leakSaved("log/cache", func(x *canarySight) []byte { return []byte(x.record.Subject) })},
+		{"password in a backup", "smarthost.password", "backup", atAudit, func(s *canaryRelay, x *canarySight) {
+			if x.action.What == logging.VerbBackupVerify {
+				leakSaved("backup.tar", func(*canarySight) []byte { return []byte(s.w.of("smarthost.password")) })(s, x)
+			}
+		}},
+		{"chunk printed", "chunk.last", "operations", atStore, func(s *canaryRelay, x *canarySight) {
+			if text := s.w.of("chunk.last"); text != "" && bytes.Contains(x.head, []byte(text)) {
+				fmt.Fprintf(&s.operations, "%q\n", text)
+			}
+		}},
+		{"address beyond ASCII in a query", "utf8.local", "dns", atAccept, func(s *canaryRelay, x *canarySight) {
+			if local, ok := strings.CutPrefix(leakLocalPart(x.envelope.Recipients[0].Path), "ü"); ok {
+				leakAsked(s, "xn--"+local+".example")
+			}
 		}},
 	}
 }

@@ -24,9 +24,11 @@ type canaryRule struct {
 //
 //	log:EVENT:KEY       a field of a line of the relay log, by its place in the schema
 //	log:raw             a line of it, otherwise
+//	log:file            a file of it that is encrypted, as it stands on the disk
 //	data:FOLDER         files in data_dir, by the folder's name; log is not among them
-//	audit operations stdout
-//	control:PATH metrics cli:VERB proc:FILE
+//	audit operations stdout backup
+//	control:PATH config stats health metrics incidents cli:VERB proc:FILE
+//	incident:NAME       what is shown of an incident, and exported
 //	dns                 what resolvers are asked
 //	hop:NAME            what a next hop is sent
 //	replies             what clients are answered
@@ -34,60 +36,77 @@ type canaryRule struct {
 // canaryRules is the oracle: with the schema of the relay log, all that may be
 // seen of the inputs. Whatever is not here must not be seen anywhere.
 func canaryRules() []canaryRule {
-	list := []string{"control:*", "cli:queue*"} // what an operator sees of the queue
-	reader := "cli:log*"
-	content := []string{"hop:a", "hop:b", "hop:d"} // of a message, where it is delivered or offered
+	list := []string{"control:*", "cli:queue-list", "cli:queue-show"} // what an operator sees of the queue
+	reader := "cli:log-read"
+	domains := []string{"cli:log-stats", "cli:queue-stats", "cli:queue-stats-sender", "cli:privacy-export"} // what stands for a person's address where that is not to be seen
+	config := []string{"cli:check", "config", "backup", "cli:privacy-policy", "cli:privacy-export"}         // what is in the config
+	content := []string{"hop:a", "hop:b", "hop:d", "incident:content"}                                      // of a message, where it is delivered or offered, or asked for
 	header := append([]string{"hop:reports"}, content...)
+	dialogue := []string{"incident:recipient", "incident:content"}
+	with := func(some []string, more ...string) []string { return slices.Concat(some, more) }
 	return []canaryRule{
 		// Who and from where.
-		{"user", "user", append(list, reader, "cli:user"), []string{"log:accepted:user", "log:delivered:user", "log:deferred:user", "log:failed:user", "log:held:user", "log:released:user", "log:deleted:user", "cli:user", "control:list"}},
+		{"user", "user", with(list, reader, "cli:user"), []string{"log:accepted:user", "log:delivered:user", "log:deferred:user", "log:failed:user", "log:held:user", "log:released:user", "log:deleted:user", "cli:user", "control:list", "cli:log-read"}},
 		{"known.user", "user", []string{reader, "cli:user"}, []string{"log:auth_failed:user"}},
-		{"client", "client", []string{reader}, []string{"log:accepted:client", "log:delivered:client", "log:auth_failed:client", "log:tls_failed:client"}},
+		{"added.user", "", nil, []string{"cli:user"}},
+		{"client", "client", with(dialogue, reader), []string{"log:accepted:client", "log:delivered:client", "log:auth_failed:client", "log:tls_failed:client", "incident:recipient"}},
 
 		// The envelope.
-		{"mail.local", "sender", append(list, reader, "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "log:delivered:sender", "log:deferred:sender", "log:failed:sender", "log:rejected:sender", "log:held:sender", "log:released:sender", "log:deleted:sender", "control:show", "cli:queue-list", "cli:log-tail", "hop:a"}},
-		{"mail.domain", "sender", append(list, reader, "dns", "cli:check", "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "hop:a"}},
+		{"mail.local", "sender", with(list, reader, "cli:queue-stats-sender", "cli:incident-list", "incident:recipient", "incident:content", "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "log:delivered:sender", "log:deferred:sender", "log:failed:sender", "log:rejected:sender", "log:held:sender", "log:released:sender", "log:deleted:sender", "log:expired:sender", "control:show", "cli:queue-list", "cli:log-read", "cli:incident-list", "incident:content", "hop:a"}},
+		{"mail.domain", "sender", slices.Concat(list, domains, config, dialogue, []string{reader, "dns", "cli:incident-list", "hop:reports", "hop:a", "hop:b", "hop:c"}), []string{"log:accepted:sender", "hop:a", "cli:privacy-export"}},
 		{"mail.domain", "recipient", nil, []string{"log:delivered:recipient"}}, // of the report
 		{"mail.local", "recipient", nil, []string{"log:delivered:recipient"}},
-		{"envid", "", []string{"hop:a", "hop:b", "hop:c", "hop:reports"}, []string{"hop:a", "hop:reports"}}, // RFC 3461 §4.4
-		{"rcpt.a.*", "recipient", append(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
-		{"rcpt.b.*", "recipient", append(list, reader, "hop:b", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:held:recipient", "log:released:recipient", "log:deleted:recipient", "hop:b", "control:list"}},
-		{"rcpt.c.*", "recipient", append(list, reader, "hop:c", "hop:reports"), []string{"log:accepted:recipient", "log:failed:recipient", "hop:c", "hop:reports"}},
-		{"rcpt.d.*", "recipient", append(list, reader, "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient"}},
-		{"rcpt.a.domain", "", []string{"cli:check"}, []string{"dns"}},
-		{"rcpt.[bc].domain", "", []string{"cli:check"}, nil},
-		{"rcpt.d.domain", "", []string{"dns"}, []string{"dns"}},
-		{"orcpt.a", "", nil, []string{"hop:a"}},
-		{"orcpt.b", "", []string{"hop:reports"}, []string{"hop:b"}},
-		{"orcpt.d", "", []string{"hop:reports"}, nil},
-		{"orcpt.c", "", []string{"hop:c", "hop:reports"}, []string{"hop:reports"}},
+		{"envid", "", with(dialogue, "hop:a", "hop:b", "hop:c", "hop:reports"), []string{"hop:a", "hop:reports", "incident:recipient"}}, // RFC 3461 §4.4
+		{"rcpt.a.*", "recipient", slices.Concat(list, dialogue, []string{reader, "hop:a", "cli:incident-list", "cli:privacy-export"}), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a", "cli:privacy-export", "cli:incident-list", "incident:recipient", "incident:content", "cli:log-read"}},
+		{"rcpt.b.*", "recipient", with(list, reader, "incident:content", "hop:b", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:held:recipient", "log:released:recipient", "log:deleted:recipient", "hop:b", "control:list", "incident:content"}},
+		{"rcpt.c.*", "recipient", with(list, reader, "incident:content", "hop:c", "hop:reports"), []string{"log:accepted:recipient", "log:failed:recipient", "hop:c", "hop:reports", "incident:content"}},
+		{"rcpt.d.*", "recipient", with(list, reader, "incident:content", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:expired:recipient", "incident:content"}},
+		{"rcpt.a.domain", "", with(slices.Concat(config, domains)), []string{"dns", "cli:log-stats"}},
+		{"rcpt.[bc].domain", "", with(slices.Concat(config, domains)), []string{"cli:log-stats"}},
+		{"rcpt.d.domain", "", with(domains, "dns"), []string{"dns", "cli:log-stats"}},
+		{"orcpt.a", "", nil, []string{"hop:a", "incident:recipient", "incident:content"}},
+		{"orcpt.b", "", []string{"hop:reports"}, []string{"hop:b", "incident:content"}},
+		{"orcpt.d", "", []string{"hop:reports"}, []string{"incident:content"}},
+		{"orcpt.c", "", []string{"hop:c", "hop:reports"}, []string{"hop:reports", "incident:content"}},
 
 		// The message.
-		{"header.subject", "subject", append(header, reader), []string{"log:accepted:subject", "log:delivered:subject", "log:deferred:subject", "log:failed:subject", "log:held:subject", "log:released:subject", "log:deleted:subject", "hop:a", "hop:reports"}},
-		{"header.*", "headers", header, []string{"log:content_rejected:headers", "hop:a"}},
-		{"body", "", content, []string{"hop:a"}},
-		{"attachment.*", "", content, []string{"hop:a"}},
+		{"header.subject", "subject", with(header, reader, "cli:privacy-export"), []string{"log:accepted:subject", "log:delivered:subject", "log:deferred:subject", "log:failed:subject", "log:expired:subject", "log:held:subject", "log:released:subject", "log:deleted:subject", "hop:a", "hop:reports", "cli:privacy-export", "cli:log-read"}},
+		{"header.*", "headers", header, []string{"log:content_rejected:headers", "hop:a", "incident:content"}},
+		{"body", "", content, []string{"hop:a", "incident:content"}},
+		{"attachment.*", "", content, []string{"hop:a", "incident:content"}},
+		{"bcc", "", []string{"incident:content"}, nil}, // as the client sent it
+
+		// In chunks, and to an address beyond ASCII.
+		{"utf8.local", "recipient", with(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
+		{"chunk.*", "", []string{"hop:a"}, []string{"hop:a"}},
 
 		// What next hops and the DNS say.
-		{"reply.queued", "status.remote_id", append(list, reader), []string{"log:delivered:status.remote_id"}},
-		{"reply.b.rcpt", "", append(list, "hop:reports"), []string{"control:show", "cli:queue-show"}},
-		{"reply.c.rcpt", "", append(list, "hop:reports"), []string{"hop:reports"}},
+		{"reply.queued", "status.remote_id", slices.Concat(list, dialogue, []string{reader, "cli:privacy-export"}), []string{"log:delivered:status.remote_id", "incident:recipient"}},
+		{"reply.b.rcpt", "", with(list, "hop:reports", "incident:content"), []string{"control:show", "cli:queue-show", "incident:content"}},
+		{"reply.c.rcpt", "", with(list, "hop:reports", "incident:content"), []string{"hop:reports", "incident:content"}},
+		{"reply.a.*", "", dialogue, nil},
+		{"reply.[bc].*", "", []string{"incident:content"}, nil},
 		{"dns.mx", "", []string{"dns"}, []string{"dns"}}, // its address is asked for
 		{"smarthost.*", "", nil, []string{"hop:b"}},
-		{"smarthost.user", "", []string{"cli:check"}, nil},
+		{"smarthost.user", "", config, nil},
 
 		// Mail for our own domains: no user, no client.
-		{"mx.mail.local", "sender", append(list, reader, "hop:a"), []string{"log:accepted:sender", "log:delivered:sender", "log:rejected:sender", "hop:a"}},
-		{"mx.rcpt.local", "recipient", append(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
+		{"mx.mail.local", "sender", with(list, reader, "hop:a"), []string{"log:accepted:sender", "log:delivered:sender", "log:rejected:sender", "hop:a"}},
+		{"mx.rcpt.local", "recipient", with(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
 		{"mx.denied.*", "recipient", []string{reader}, []string{"log:rejected:recipient"}},
+		{"mx.denied.domain", "", []string{"cli:log-stats"}, nil},
 
-		// At the own next hop: what the relay says of itself in any session.
-		{"sni.*", "", nil, nil}, {"helo.*", "", nil, nil}, {"password", "", nil, nil},
+		// What a session says of itself: in the dialogue of an incident alone.
+		{"helo.clear", "", dialogue, []string{"incident:recipient"}}, {"helo.secure", "", dialogue, []string{"incident:recipient"}},
+		{"banner.*", "", dialogue, nil}, {"ehlo.*", "", dialogue, nil},
+		{"mail.parameter", "", dialogue, nil}, {"rcpt.parameter", "", []string{"incident:content"}, nil}, {"command", "", dialogue, nil},
+		{"elsewhere", "", nil, []string{"cli:incident-list"}},
+
+		// And nowhere at all.
+		{"sni.*", "", nil, nil}, {"helo.wrong", "", nil, nil}, {"password", "", nil, nil},
 		{"known.password", "", nil, nil}, {"unknown.*", "", nil, nil}, {"cancelled.*", "", nil, nil},
-		{"malformed.*", "", nil, nil}, {"mail.parameter", "", nil, nil}, {"rcpt.parameter", "", nil, nil},
-		{"command", "", nil, nil}, {"bcc", "", nil, nil}, {"banner.*", "", nil, nil}, {"ehlo.*", "", nil, nil},
-		{"reply.*", "", nil, nil}, {"certificate.*", "", nil, nil}, {"dns.*", "", nil, nil},
-		{"mx.client", "", nil, nil}, {"mx.helo", "", nil, nil}, {"panic", "", nil, nil}, {"query", "", nil, nil},
+		{"malformed.*", "", nil, nil}, {"reply.*", "", nil, nil}, {"certificate.*", "", nil, nil}, {"dns.*", "", nil, nil},
+		{"mx.client", "", nil, nil}, {"mx.helo", "", nil, nil}, {"panic", "", nil, nil}, {"query", "", nil, nil}, {"query.*", "", nil, nil},
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"tacet/logging"
 	"tacet/relay/auth"
 )
 
@@ -30,6 +33,8 @@ type canaryWorld struct {
 	ports   map[string]string // listeners by name
 	replies bytes.Buffer      // all that clients were answered
 	extra   lockedBuffer      // likewise
+	sealed  bool              // the running day is encrypted
+	leaky   bool              // faults are seeded
 }
 
 const canaryPatience = 30 * time.Second
@@ -79,6 +84,7 @@ func (w *canaryWorld) hop(name string) {
 	switch name {
 	case "a":
 		h.say["."] = "250 2.0.0 Ok: queued as 4F" + w.new("reply.queued")
+		h.offer = append(h.offer, "SMTPUTF8")
 		common := w.new("certificate.name")
 		h.tls = &tls.Config{Certificates: []tls.Certificate{canaryCertificate(w.t, common+".example", common)}}
 	case "b":
@@ -310,6 +316,20 @@ func (w *canaryWorld) submit(port string, recipients ...string) {
 	c.say("221", "QUIT")
 }
 
+// chunks submits a message in chunks, to a recipient whose address is beyond ASCII.
+func (w *canaryWorld) chunks() {
+	w.t.Helper()
+	c := w.submission("implicit")
+	defer c.conn.Close()
+	domain := w.of("rcpt.a.domain") + ".example"
+	c.say("250", "MAIL FROM:<"+w.sender()+"> SMTPUTF8 BODY=8BITMIME")
+	c.say("250", "RCPT TO:<ü"+w.new("utf8.local", "ü%s@"+domain, "<ü%s@"+domain+">")+"@"+domain+">")
+	first, last := "Subject: in pieces\r\n\r\n"+w.new("chunk.first")+"\r\n", "grüße "+w.new("chunk.last")
+	c.say("250", fmt.Sprintf("BDAT %d\r\n%s", len(first), strings.TrimSuffix(first, "\r\n")))
+	c.say("250", fmt.Sprintf("BDAT %d LAST\r\n%s", len(last)+2, last))
+	c.say("221", "QUIT")
+}
+
 // address is a recipient's: of a on the DNS's way, of b behind a smarthost, of
 // c refused, of d without a DNS.
 func (w *canaryWorld) address(name string) string {
@@ -365,19 +385,82 @@ func (w *canaryWorld) incoming() {
 	c.say("250", strings.Replace(content, w.of("bcc"), "nobody", 1)+"\r\n.") // no submission: Bcc stays
 }
 
-// logged is the relay log as it stands.
+// keepLog says how the running day is kept.
+func (w *canaryWorld) keepLog(live string) {
+	w.t.Helper()
+	w.sealed = live == "sealed"
+	content, err := os.ReadFile(w.config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.file("tacet.toml", string(content)+fmt.Sprintf("live = %q\n", live))
+}
+
+// logged is the relay log as it stands, of sealed days what is in them.
 func (w *canaryWorld) logged() []byte {
 	w.t.Helper()
-	paths, _ := filepath.Glob(w.path("log/relay-*"))
 	var all []byte
-	for _, path := range paths {
-		content, err := os.ReadFile(path)
-		if err != nil {
+	for line, err := range logging.Read(context.Background(), logging.ReadOptions{Dir: w.path("log"), KeyDir: w.path("data/keys/log"), Last: -1}) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
 			w.t.Fatal(err)
+		default:
+			all = append(append(all, line.Raw...), '\n')
 		}
-		all = append(all, content...)
 	}
 	return all
+}
+
+// count is how often the log has an event.
+func (w *canaryWorld) count(event string) int {
+	w.t.Helper()
+	return bytes.Count(w.logged(), []byte(`"event":"`+event+`"`))
+}
+
+// overnight lets a log in plain become one of a day that is over, has it sealed, and looks
+// at the file and at what is in it. An encrypted one is looked at as it is.
+func (w *canaryWorld) overnight(t *testing.T, saw sightings) {
+	t.Helper()
+	if w.sealed {
+		return
+	}
+	live, err := filepath.Glob(w.path("log/relay-*.jsonl"))
+	if err != nil || len(live) != 1 {
+		t.Fatalf("%v, %v", live, err)
+	}
+	before := len(w.logged())
+	yesterday := w.path("log/relay-" + time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly))
+	if err := os.Rename(live[0], yesterday+".jsonl"); err != nil {
+		t.Fatal(err)
+	}
+	config, err := LoadConfig(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := openJournal(config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(canaryPatience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(yesterday + ".sealed"); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("yesterday is not sealed")
+		}
+		<-tick.C
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := len(w.logged()); after != before || before == 0 {
+		t.Errorf("the log was %d octets, and is %d", before, after)
+	}
+	w.look(saw)
 }
 
 // until waits until the log has an event so often.
@@ -386,7 +469,7 @@ func (w *canaryWorld) until(event string, n int) {
 	deadline := time.Now().Add(canaryPatience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for bytes.Count(w.logged(), []byte(`"event":"`+event+`"`)) < n {
+	for w.count(event) < n {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("the log does not come to %d of %s:\n%s", n, event, w.logged())
 		}
