@@ -93,3 +93,20 @@ type TLSSession struct {
 type TLSObserver interface {
 	Observe(TLSSession)
 }
+
+var failures = [...]string{
+	TLSFailureNone:   "",
+	FailedStartTLS:   "starttls-not-supported",
+	FailedMismatch:   "certificate-host-mismatch",
+	FailedExpired:    "certificate-expired",
+	FailedUntrusted:  "certificate-not-trusted",
+	FailedValidation: "validation-failure",
+	FailedTLSA:       "tlsa-invalid",
+	FailedDNSSEC:     "dnssec-invalid",
+	FailedSTSFetch:   "sts-policy-fetch-error",
+	FailedSTSPolicy:  "sts-policy-invalid",
+	FailedSTSPKI:     "sts-webpki-invalid",
+}
+
+// String is the failure's name in a report, "" for none.
+func (f TLSFailure) String() string { return failures[f] }

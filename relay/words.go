@@ -119,6 +119,9 @@ var wanted = [...]logging.Wanted{
 	queue.WantedWaived:     logging.WantedWaived,
 }
 
+// Protection is t in the words of the log, for what shows it to the operator.
+func Protection(t queue.TLS) logging.TLS { return logTLS(t) }
+
 func logTLS(t queue.TLS) logging.TLS {
 	return logging.TLS{Version: t.Version, Cipher: t.Cipher, Verified: verified[t.Verified], None: noTLS[t.None], Wanted: wanted[t.Wanted]}
 }
