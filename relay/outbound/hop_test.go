@@ -171,7 +171,8 @@ func (s *side) handshake(config *tls.Config) bool {
 }
 
 // hook is called at each state of the session before the hop answers: it
-// returns the answer, or "" for the usual one. "-" ends the session: the hook has seen to it.
+// returns the answer, or "" for the usual one. "-" ends the session, and "." goes on
+// with it: the hook has seen to the answer.
 type hook func(s *side, state, line string) string
 
 // server is a well-behaved server with the given EHLO keywords, but for what the hook does.
@@ -206,7 +207,10 @@ func (v *serverSession) answer(state, line, usual string) bool {
 	if said == "" {
 		said = usual
 	}
-	v.last = said
+	if v.last = said; said == "." { // the hook has said the usual
+		v.last = usual
+		return true
+	}
 	v.say(said)
 	return true
 }
