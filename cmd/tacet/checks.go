@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 
 	"tacet/logging"
 	"tacet/relay"
@@ -11,8 +14,18 @@ import (
 
 // checks are the content checks that the config asks for, in the order in which a
 // message meets them. Signing comes last: what was changed before it is signed.
-func (c *Config) checks() ([]relay.Inspection, error) {
+func (c *Config) checks(rules *content.Rules) ([]relay.Inspection, error) {
 	var all []relay.Inspection
+	if len(c.Rules) > 0 {
+		all = append(all, relay.Inspection{Check: rules})
+	}
+	if c.Clamd.Address != "" {
+		network, address, err := splitScanner(c.Clamd.Address)
+		if err != nil {
+			return nil, fmt.Errorf("clamd.address: %w", err)
+		}
+		all = append(all, c.Clamd.inspection(&content.Clamd{Network: network, Address: address}))
+	}
 	keys, err := c.dkimKeys()
 	if err != nil {
 		return nil, err
@@ -26,7 +39,11 @@ func (c *Config) checks() ([]relay.Inspection, error) {
 // core is the config in the words of the core, with the content checks.
 func (d *daemon) core(c *Config) (relay.Config, error) {
 	config := c.core()
-	checks, err := c.checks()
+	rules, err := c.rules()
+	if err != nil {
+		return config, err
+	}
+	checks, err := c.checks(rules)
 	if err != nil {
 		return config, err
 	}
@@ -35,7 +52,39 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 			return config, fmt.Errorf("making the folder for content being checked: %w", err)
 		}
 	}
+	d.rules.Store(rules)
 	config.Checks, config.SpoolDir = checks, c.spoolDir()
 	config.CheckFailed = func(err error) { d.ops.Log(logging.OpCheckFailed, logging.Err(err)) }
 	return config, nil
+}
+
+// inspection is a check as the config says that it is called.
+func (c Called) inspection(check relay.Check) relay.Inspection {
+	return relay.Inspection{Check: check, Scope: c.Scope, Timeout: c.Timeout, FailOpen: c.OnFailure == FailAccept}
+}
+
+// rules are the local rules.
+func (c *Config) rules() (*content.Rules, error) {
+	var rules []content.Rule
+	for _, r := range c.Rules {
+		rule := content.Rule{Name: r.Name, Scope: r.Scope, Field: strings.ToLower(r.Field), Larger: int64(r.Larger), Action: r.Action}
+		for _, p := range []struct {
+			text string
+			to   **regexp.Regexp
+		}{{r.Pattern, &rule.Pattern}, {r.Attachment, &rule.Attachment}} {
+			if p.text == "" {
+				continue
+			}
+			compiled, err := regexp.Compile(p.text)
+			if err != nil {
+				return nil, fmt.Errorf("the rule %s: %w", r.Name, err)
+			}
+			*p.to = compiled
+		}
+		for _, kind := range r.Kinds {
+			rule.Kinds = append(rule.Kinds, content.Kind(slices.Index(content.Kinds(), kind)))
+		}
+		rules = append(rules, rule)
+	}
+	return content.NewRules(rules), nil
 }

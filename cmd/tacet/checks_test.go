@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/smtp"
 	"os"
 	"path/filepath"
@@ -118,6 +120,7 @@ func (r *checkedRelay) delivered(t *testing.T) string {
 // lines are the relay log's lines of one event.
 func (r *checkedRelay) lines(t *testing.T, event string) (found []map[string]any) {
 	t.Helper()
+	r.journal.Secure()
 	files, err := filepath.Glob(filepath.Join(r.dir, "data", "log", "relay-*.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -190,4 +193,55 @@ func TestSigningRelay(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(dir, "data", "spool")); err != nil || len(left) != 0 {
 		t.Errorf("left in the spool: %v, %v", left, err)
 	}
+}
+
+const programMail = "From: a@example.org\r\nSubject: a game\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" +
+	"Content-Type: application/pdf; name=\"invoice.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nTVqQAAMAAAA=\r\n--b--\r\n"
+
+// A rule refuses in the session, with header fields in the log; one in test mode counts
+// and lets pass, until the config says otherwise.
+func TestRulesOfRelay(t *testing.T) {
+	dir := t.TempDir()
+	rule := "[[rule]]\nname = \"no-programs\"\nkinds = [\"program\"]\naction = %q\n"
+	r := startChecked(t, dir, fmt.Sprintf(rule, "test"))
+	if err := r.send(0, programMail); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.delivered(t); !strings.HasSuffix(got, programMail[strings.Index(programMail, "Subject"):]) {
+		t.Errorf("test mode changed the message: %q", got)
+	}
+	families, err := prometheusText(t, r.daemon)
+	if err != nil || !strings.Contains(families, `tacet_rule_matches_total{rule="no-programs"} 1`) {
+		t.Errorf("metrics: %v, %s", err, families)
+	}
+	file := filepath.Join(dir, "tacet.toml")
+	config, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(config), `"test"`, `"reject"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.send(0, programMail); err == nil || !strings.Contains(err.Error(), "5.7.1 The message has an attachment") {
+		t.Errorf("the client read %v", err)
+	}
+	lines := r.lines(t, "content_rejected")
+	if len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0]["headers"]), "a game") || !strings.Contains(fmt.Sprint(lines[0]["status"]), "attachment_blocked") {
+		t.Errorf("log %v", lines)
+	}
+	if n := r.store.Stats().Messages; n != 0 {
+		t.Errorf("%d messages are queued", n)
+	}
+}
+
+// prometheusText is what Prometheus would read.
+func prometheusText(t *testing.T, d *daemon) (string, error) {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	d.metricsHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	b, err := io.ReadAll(answer.Body)
+	return string(b), err
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/content"
 )
 
 // Config is the whole configuration, complete: each field has its default
@@ -34,6 +35,8 @@ type Config struct {
 	Metrics    MetricsConfig
 	Keys       KeysConfig
 	DKIM       []DKIMConfig
+	Rules      []RuleConfig
+	Clamd      ClamdConfig
 
 	source source
 }
@@ -133,6 +136,40 @@ type DKIMConfig struct {
 	Active           time.Time // zero: always
 }
 
+// Called is how a check outside of the program is called.
+type Called struct {
+	Scope     relay.Scope
+	Timeout   time.Duration
+	OnFailure OnFailure
+}
+
+// OnFailure tells what becomes of mail that could not be checked.
+type OnFailure int
+
+// What becomes of it.
+const (
+	FailDefer  OnFailure = iota // the client comes back
+	FailAccept                  // it is taken unseen
+)
+
+// ClamdConfig is [clamd].
+type ClamdConfig struct {
+	Address string
+	Called
+}
+
+// RuleConfig is one [[rule]].
+type RuleConfig struct {
+	Name       string
+	Scope      relay.Scope
+	Field      string
+	Pattern    string
+	Attachment string
+	Kinds      []string
+	Larger     Size
+	Action     content.Action
+}
+
 // DNSConfig is [dns].
 type DNSConfig struct{ Resolvers, Trusted []netip.AddrPort }
 
@@ -207,6 +244,7 @@ func DefaultConfig() *Config {
 		},
 		Limits: LimitsConfig{Connections: 10000, ConnectionsPerClient: 50, CommandTimeout: 5 * time.Minute, MinContentRate: 500},
 		Log:    LogConfig{Retention: maxRetention},
+		Clamd:  ClamdConfig{Called: Called{Timeout: time.Minute}},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/content"
 )
 
 // key is one row of the config's contract: its name below its section, where
@@ -26,6 +27,7 @@ const (
 	listenerTables = "listener"
 	routeTables    = "delivery.route"
 	dkimTables     = "dkim"
+	ruleTables     = "rule"
 )
 
 const day = 24 * time.Hour
@@ -91,6 +93,9 @@ func (c *Config) sections() []section {
 			{"command_timeout", durationValue{&c.Limits.CommandTimeout, 10 * time.Second, time.Hour}, "how long a client may be silent between commands"},
 			{"min_content_rate", rateValue{&c.Limits.MinContentRate, 1, 1_000_000}, "below it, on average, a client is cut off while it sends content"},
 		}},
+		{"clamd", append([]key{
+			{"address", textValue{&c.Clamd.Address, scannerAddress}, "socket of ClamAV's daemon, \"unix:/run/clamav/clamd.ctl\" or \"tcp:127.0.0.1:3310\": all content goes there. Empty: no scan"},
+		}, c.Clamd.Called.keys()...)},
 		{"log", []key{
 			{"dir", textValue{&c.Log.Dir, filename}, "of the relay log and the audit log. Default: log/ in data_dir"},
 			{"retention", durationValue{&c.Log.Retention, day, maxRetention}, "how long the relay log is kept; more than 365d is refused"},
@@ -151,5 +156,30 @@ func (d *DKIMConfig) keys() []key {
 		{"selector", textValue{&d.Selector, selector}, "where the public key stands in the DNS: SELECTOR._domainkey.DOMAIN"},
 		{"key", textValue{&d.Key, filename}, "private key, RSA or Ed25519, PEM, mode 0600. Default: where `tacet dkim generate` puts it, in keys/"},
 		{"active", dateValue{&d.Active}, "the day from which on it signs; of each algorithm the newest signs. Empty: since ever"},
+	}
+}
+
+// keys are what checks outside of the program have in common.
+func (c *Called) keys() []key {
+	return []key{
+		{"scope", enumValue[relay.Scope]{&c.Scope, scopes()}, "all mail, submission: what users send, or incoming: what comes by an mx listener"},
+		{"timeout", durationValue{&c.Timeout, time.Second, 5 * time.Minute}, "for one message"},
+		{"on_failure", enumValue[OnFailure]{&c.OnFailure, []string{"defer", "accept"}}, "what becomes of mail that could not be checked: the client comes back, or it is taken unseen"},
+	}
+}
+
+func scopes() []string { return []string{"all", "submission", "incoming"} }
+
+// keys are those of one [[rule]].
+func (r *RuleConfig) keys() []key {
+	return []key{
+		{"name", textValue{&r.Name, ruleName}, "in the metrics, where each rule's matches are counted"},
+		{"scope", enumValue[relay.Scope]{&r.Scope, scopes()}, "all mail, submission: what users send, or incoming: what comes by an mx listener"},
+		{"field", textValue{&r.Field, headerName}, "header field, such as \"Subject\", that pattern is matched with, as it stands and decoded"},
+		{"pattern", textValue{&r.Pattern, pattern}, "regular expression (RE2); \"(?i)\" in front of it: in any case"},
+		{"attachment", textValue{&r.Attachment, pattern}, "regular expression for file names of attachments, which are in lower case; a message whose structure is ambiguous is then refused"},
+		{"kinds", kindsValue{&r.Kinds}, "of an attachment, told by its content: program, script, archive, office, pdf, image, rtf"},
+		{"larger", sizeValue{&r.Larger, 0, 1_000_000_000}, "size of the message that must be exceeded; \"0B\": any"},
+		{"action", enumValue[content.Action]{&r.Action, []string{"test", "hold", "reject"}}, "of mail that meets all that the rule says: counted and nothing else, held for an operator, or refused"},
 	}
 }

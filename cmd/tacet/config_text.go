@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"tacet/relay/content"
 	"tacet/relay/route"
 )
 
@@ -58,6 +60,56 @@ func selector(s string) error {
 		return errors.New("want a selector of letters, digits and hyphens such as \"s2026a\"")
 	}
 	return nil
+}
+
+func ruleName(s string) error {
+	if !content.RuleName(s) {
+		return errors.New("want a name of up to 40 letters, digits, \"-\" and \"_\"")
+	}
+	return nil
+}
+
+func headerName(s string) error {
+	if s == "" || len(s) > 76 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		return errors.New("want the name of a header field such as \"Subject\"")
+	}
+	return nil
+}
+
+func pattern(s string) error {
+	if _, err := regexp.Compile(s); err != nil || len(s) > 4096 {
+		return errors.New("want a regular expression of RE2 (golang.org/s/re2syntax): it has no look-around and no back references")
+	}
+	return nil
+}
+
+// scannerAddress takes a local socket, or an address and port.
+func scannerAddress(s string) error {
+	if _, _, err := splitScanner(s); err != nil {
+		return errors.New("want \"unix:/run/clamav/clamd.ctl\" or \"tcp:127.0.0.1:3310\"")
+	}
+	return nil
+}
+
+// splitScanner splits "unix:/path" and "tcp:address:port".
+func splitScanner(s string) (network, address string, err error) {
+	network, address, _ = strings.Cut(s, ":")
+	host, port, found := cutPort(address)
+	if network == "unix" && strings.HasPrefix(address, "/") && !strings.ContainsAny(address, "\x00\n") || network == "tcp" && found && port > 0 && host != "" {
+		return network, address, nil
+	}
+	return "", "", errors.New("no socket")
+}
+
+// elsewhere tells whether a scanner is on another machine.
+func elsewhere(s string) bool {
+	network, address, err := splitScanner(s)
+	if err != nil || network == "unix" {
+		return false
+	}
+	host, _, _ := cutPort(address)
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.IsLoopback()
 }
 
 func mailbox(s string) error {

@@ -17,6 +17,7 @@ func (c *Config) validate(f *faults) {
 	c.validatePrimary(f)
 	c.validateLog(f)
 	c.validateDKIM(f)
+	c.validateRules(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
 	if n := len(c.controlSocket()); n > 107 {
@@ -67,6 +68,26 @@ func (c *Config) validateDKIM(f *faults) {
 			f.also(c.source.lines[join(path, "selector")], "dkim.selector = %q is given twice for %s: each key needs a selector of its own", d.Selector, d.Domain)
 		}
 		seen[name] = true
+	}
+}
+
+func (c *Config) validateRules(f *faults) {
+	seen := make(map[string]bool)
+	for i, r := range c.Rules {
+		path := join(ruleTables, strconv.Itoa(i))
+		line := c.source.lines[path]
+		given := func(key string) bool { return c.source.given(join(path, key)) }
+		switch {
+		case !given("name"):
+			f.also(line, "a [[rule]] needs a name, such as name = \"no-programs\"")
+		case r.Name != "" && seen[r.Name]:
+			f.also(c.source.lines[join(path, "name")], "rule.name = %q is given twice: each rule has a counter of its own", r.Name)
+		case given("field") != given("pattern"):
+			f.also(line, "rule.field and rule.pattern of %q belong together: give both or neither", r.Name)
+		case !given("field") && !given("attachment") && !given("kinds") && !given("larger"):
+			f.also(line, "the rule %q says nothing of the mail that it is for: give field and pattern, attachment, kinds or larger", r.Name)
+		}
+		seen[r.Name] = true
 	}
 }
 
@@ -188,6 +209,9 @@ func (c *Config) warnings() []string {
 	}
 	if !c.Delivery.DenySpecialAddresses {
 		w = append(w, "delivery.deny_special_addresses = false: a foreign domain's MX may point into your own network")
+	}
+	if elsewhere(c.Clamd.Address) {
+		w = append(w, "clamd.address "+c.Clamd.Address+" is another machine: all content goes there, in the clear")
 	}
 	if c.Queue.Lifetime < day {
 		w = append(w, "queue.lifetime is under a day: mail is returned after a short outage (RFC 5321 §4.5.4.1 asks for 4 to 5 days)")

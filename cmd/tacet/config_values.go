@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"tacet/relay/content"
 	"tacet/relay/route"
 )
 
@@ -394,3 +396,20 @@ func (d dateValue) String() string {
 	}
 	return quote(d.p.Format(time.DateOnly))
 }
+
+// kindsValue is a list of kinds of attachments.
+type kindsValue struct{ p *[]string }
+
+func (k kindsValue) set(v any) error {
+	kinds := []string{}
+	for text, ok := range texts(v) {
+		if !ok || !slices.Contains(content.Kinds(), text) {
+			return fmt.Errorf("want a list of %s", quoteAll(content.Kinds()))
+		}
+		kinds = append(kinds, text)
+	}
+	*k.p = kinds
+	return nil
+}
+
+func (k kindsValue) String() string { return list(*k.p, func(s string) string { return s }) }

@@ -17,6 +17,7 @@ import (
 	"tacet/queue/pebblestore"
 	"tacet/relay"
 	"tacet/relay/auth"
+	"tacet/relay/content"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
 	"tacet/relay/tlspolicy/mtasts"
@@ -49,7 +50,8 @@ type daemon struct {
 	server     *inbound.Server
 	ports      []port
 
-	mu      sync.Mutex // one reload at a time
+	mu      sync.Mutex                    // one reload at a time
+	rules   atomic.Pointer[content.Rules] // in effect
 	kick    atomic.Pointer[relay.Relay]
 	dwell   dwell
 	failed  chan error // gets one error when the relay cannot go on

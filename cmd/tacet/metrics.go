@@ -54,7 +54,7 @@ func (d *daemon) metricsHandler() http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		d.meters(),
+		d.meters(), ruleHits{d},
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
@@ -94,6 +94,7 @@ func (m *meters) relay(s *relay.Stats) {
 	m.add(count, "deferrals_total", "Attempts after which another is owed, by recipient.", nil, load(&s.Deferred))
 	m.add(count, "refusals_total", "Mail, logins and handshakes refused to clients.", nil, load(&s.Rejected))
 	m.add(count, "log_records_lost_total", "Records that the relay log could not take.", nil, load(&s.Unlogged))
+	m.add(count, "checks_failed_total", "Content checks that could not do their work.", nil, load(&s.Unchecked))
 	m.add(count, "unsettled_total", "Attempts whose outcome the queue could not record.", nil, load(&s.Unsettled))
 	m.add(count, "delivery_panics_total", "Attempts that ended in a panic, which was contained.", nil, load(&s.Panics))
 }
@@ -143,5 +144,19 @@ func (m *meters) outbound(client *outbound.Client) {
 		counter("attempts_ended_total", "Recipients left without a deciding answer, by cause.",
 			label("cause", relay.Reason(queue.Reply{Cause: cause}).String()),
 			func(s outbound.Stats) int64 { return s.Causes[cause] })
+	}
+}
+
+// ruleHits counts the matches of each local rule. Their label is the rule's name, of the config.
+type ruleHits struct{ d *daemon }
+
+// Describe implements prometheus.Collector: what rules there are changes with the config.
+func (r ruleHits) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (r ruleHits) Collect(out chan<- prometheus.Metric) {
+	for name, hits := range r.d.rules.Load().Hits {
+		desc := prometheus.NewDesc("tacet_rule_matches_total", "messages that met a local rule, since the config was read", nil, prometheus.Labels{"rule": name})
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(hits))
 	}
 }

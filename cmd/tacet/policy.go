@@ -122,6 +122,9 @@ func (c *Config) parties() []policyParty {
 		}
 		parties = append(parties, policyParty{who, "mail to " + r.Domain})
 	}
+	if c.Clamd.Address != "" {
+		parties = append(parties, policyParty{"the virus scanner at " + c.Clamd.Address, "the content of mail, to look for viruses"})
+	}
 	resolvers := "the resolvers of /etc/resolv.conf"
 	if len(c.DNS.Resolvers) > 0 {
 		names := make([]string, len(c.DNS.Resolvers))
@@ -220,6 +223,8 @@ func effects() map[string]effect {
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 
+		"clamd.address": {scanner, "a program on another machine sees the content of mail"},
+
 		"keys.master": {func(c *Config, _ string) direction {
 			if c.ownKeyFile() {
 				return neutral
@@ -258,6 +263,8 @@ func effects() map[string]effect {
 		"metrics.address": {isNot(widens, ""), "every local program reads the counters, which name nobody"},
 	}
 	for _, name := range []string{
+		"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
+		"clamd.scope", "clamd.timeout", "clamd.on_failure",
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"primary.hosts", "primary.probe", "primary.alarm",
@@ -282,6 +289,14 @@ func outside(_ *Config, value string) direction {
 		return neutral
 	}
 	return widens
+}
+
+// scanner judges where content goes to be looked at.
+func scanner(_ *Config, value string) direction {
+	if address := strings.Trim(value, `"`); address != "" && elsewhere(address) {
+		return widens
+	}
+	return neutral
 }
 
 // judge lists the settings that widen and narrow.

@@ -48,9 +48,14 @@ retention_user = "30d"
 live = "sealed"
 [metrics]
 address = "127.0.0.1:9587"
+[clamd]
+address = "tcp:192.0.2.7:3310"
 [[dkim]]
 domain = "example.org"
 selector = "s1"
+[[rule]]
+name = "large"
+larger = "10MB"
 `,
 }
 
@@ -141,6 +146,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},
+		"clamd.address":                   {"[clamd]\naddress = \"tcp:192.0.2.7:3310\"", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},
 		"metrics.address":                 {"[metrics]\naddress = \"127.0.0.1:9587\"", "Wider"},
