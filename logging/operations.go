@@ -67,6 +67,9 @@ const (
 	OpTaskFailed
 	OpIncidentOpened
 	OpIncidentClosed
+	OpRecipientsLoaded
+	OpRecipientsFailed
+	OpRecipientsStale
 	OpPrimaryAway
 	OpPrimaryBack
 	OpPrimaryLate
@@ -124,6 +127,9 @@ var opTable = [opEnd]opText{
 	OpTaskFailed:            {zapcore.ErrorLevel, "task_failed", "a background task ended with an error"},
 	OpIncidentOpened:        {zapcore.WarnLevel, "incident_opened", "an incident is open: dialogues that match it are recorded"},
 	OpIncidentClosed:        {zapcore.InfoLevel, "incident_closed", "an incident has ended: what it recorded is destroyed"},
+	OpRecipientsLoaded:      {zapcore.InfoLevel, "recipients_loaded", "a new list of recipients is in use"},
+	OpRecipientsFailed:      {zapcore.ErrorLevel, "recipients_failed", "the list of recipients cannot be fetched or read: the one in use stays"},
+	OpRecipientsStale:       {zapcore.ErrorLevel, "recipients_stale", "there is no list of recipients, or it is older than recipients.max_age: who is not in it is treated as recipients.unknown says"},
 	OpPrimaryAway:           {zapcore.WarnLevel, "primary_away", "the primary of a relay domain cannot be reached: its mail waits here"},
 	OpPrimaryBack:           {zapcore.InfoLevel, "primary_back", "the primary answers again: what waits for it goes out"},
 	OpPrimaryLate:           {zapcore.ErrorLevel, "primary_late", "mail waits for the primary longer than primary.alarm says"},

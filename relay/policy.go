@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"strings"
 
 	"tacet/queue"
@@ -29,6 +30,9 @@ func (r *Relay) Admit(mx bool, o *queue.Origin, from queue.ReversePath, to queue
 		return nil // bare Postmaster: the wire lets no other mailbox without a domain through
 	}
 	if r.relayDomain(domain) && !foreignRoute(to) {
+		if directory := r.config.Load().Directory; directory != nil {
+			return directory.Check(context.Background(), to) // it bounds itself
+		}
 		return nil
 	}
 	return &Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, Class: ClassPolicy,

@@ -30,6 +30,7 @@ type Config struct {
 	TrustedNetworks []netip.Prefix          // may submit without AUTH
 	Relays          func(queue.Domain) bool // tells relay domains, those of an mx listener; nil: there are none
 	Schedule        queue.Schedule
+	Directory       Directory                      // of their mailboxes; nil: all exist
 	Primaries       map[queue.Destination]struct{} // where mail for relay domains waits; nil: nowhere
 	PrimarySchedule queue.Schedule                 // of what waits there
 	ProbeEvery      time.Duration                  // while one of them cannot be reached; 0: 30 s

@@ -33,6 +33,13 @@ type Router interface {
 	Limits(queue.Destination) Limits
 }
 
+// Directory knows who exists in the relay domains. relay/recipients fills it.
+type Directory interface {
+	// Check returns nil, or a *Rejection for a recipient who does not exist or
+	// of whom nothing is known now. It ends in bounded time.
+	Check(ctx context.Context, to queue.ForwardPath) error
+}
+
 // Route is the next hops of a destination, in the order to try them.
 // relay/route makes it for relay/outbound.
 type Route struct {

@@ -27,6 +27,7 @@ type Config struct {
 	Auth       AuthConfig
 	Relay      RelayConfig
 	Primary    PrimaryConfig
+	Recipients RecipientsConfig
 	Delivery   DeliveryConfig
 	DNS        DNSConfig
 	Queue      QueueConfig
@@ -224,11 +225,12 @@ const maxRetention = 365 * 24 * time.Hour
 // delivered into special address ranges.
 func DefaultConfig() *Config {
 	return &Config{
-		DataDir:   "/var/lib/tacet",
-		Listeners: nil, // completed after reading: one of newListener
-		Auth:      AuthConfig{UsersFile: "/etc/tacet/users"},
-		Relay:     RelayConfig{MaxMessageSize: 50_000_000, MaxRecipients: 1000},
-		Primary:   PrimaryConfig{Lifetime: 14 * 24 * time.Hour, Probe: 30 * time.Second, Alarm: 4 * time.Hour},
+		DataDir:    "/var/lib/tacet",
+		Listeners:  nil, // completed after reading: one of newListener
+		Auth:       AuthConfig{UsersFile: "/etc/tacet/users"},
+		Relay:      RelayConfig{MaxMessageSize: 50_000_000, MaxRecipients: 1000},
+		Primary:    PrimaryConfig{Lifetime: 14 * 24 * time.Hour, Probe: 30 * time.Second, Alarm: 4 * time.Hour},
+		Recipients: RecipientsConfig{Every: 15 * time.Minute, MaxAge: 2 * 24 * time.Hour},
 		Delivery: DeliveryConfig{
 			Load:                 Load{Concurrency: 20, MessagesPerConnection: 100},
 			DenySpecialAddresses: true,
@@ -297,7 +299,7 @@ func (c *Config) complete() {
 		*p = cmp.Or(*p, c.Log.Retention)
 	}
 	folder := filepath.Dir(c.source.path)
-	for _, p := range []*string{&c.DataDir, &c.TLS.Cert, &c.TLS.Key, &c.Auth.UsersFile, &c.Log.Dir, &c.Delivery.AuthPasswordFile} {
+	for _, p := range []*string{&c.DataDir, &c.TLS.Cert, &c.TLS.Key, &c.Auth.UsersFile, &c.Recipients.Key, &c.Log.Dir, &c.Delivery.AuthPasswordFile} {
 		absolute(folder, p)
 	}
 	for i := range c.Delivery.Routes {
@@ -305,6 +307,10 @@ func (c *Config) complete() {
 	}
 	for i := range c.DKIM {
 		c.DKIM[i].complete(folder, c.keyDir())
+	}
+	if path, ok := strings.CutPrefix(c.Recipients.Source, "file:"); ok {
+		absolute(folder, &path)
+		c.Recipients.Source = "file:" + path
 	}
 	c.Keys.complete(folder, c.keyDir())
 	if c.Log.Dir == "" {

@@ -6,6 +6,7 @@ import (
 
 	"tacet/relay"
 	"tacet/relay/content"
+	"tacet/relay/recipients"
 )
 
 // key is one row of the config's contract: its name below its section, where
@@ -61,6 +62,14 @@ func (c *Config) sections() []section {
 			{"lifetime", durationValue{&c.Primary.Lifetime, time.Minute, 60 * day}, "after it a message that waits for the primary expires"},
 			{"probe", durationValue{&c.Primary.Probe, time.Second, time.Hour}, "how often a primary that cannot be reached is tried, by a connection and no message. Once it answers, or says ETRN, its mail goes out"},
 			{"alarm", durationValue{&c.Primary.Alarm, 0, 60 * day}, "after it mail that still waits for the primary is an operational event; \"0s\": never"},
+		}},
+		{"recipients", []key{
+			{"key", textValue{&c.Recipients.Key, filename}, "recipients-verify.key of `tacet recipients key`; with it the list of the primary says who exists in relay.domains. Empty: all exist"},
+			{"source", textValue{&c.Recipients.Source, sourceOK}, "where the list is fetched from: \"https://mail.example.org/recipients.list\", \"file:/path\", or \"|scp -q mail.example.org:recipients.list /dev/stdout\""},
+			{"every", durationValue{&c.Recipients.Every, time.Minute, 7 * day}, "how often it is fetched"},
+			{"max_age", durationValue{&c.Recipients.MaxAge, time.Hour, 365 * day}, "of the list. An older one still tells who exists, and no more who does not"},
+			{"unknown", enumValue[recipients.Policy]{&c.Recipients.Unknown, []string{"accept", "defer"}}, "what becomes of a recipient of whom nothing is known: accept, or defer with 450"},
+			{"probe", boolValue{&c.Recipients.Probe}, "ask the primary for those of whom the list says nothing, by RCPT without content; the answers are kept as hashes"},
 		}},
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},

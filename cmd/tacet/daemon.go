@@ -20,6 +20,7 @@ import (
 	"tacet/relay/content"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
+	"tacet/relay/recipients"
 	"tacet/relay/tlspolicy/mtasts"
 )
 
@@ -54,7 +55,8 @@ type daemon struct {
 	rules   atomic.Pointer[content.Rules] // in effect
 	kick    atomic.Pointer[relay.Relay]
 	dwell   dwell
-	failed  chan error // gets one error when the relay cannot go on
+	people  atomic.Pointer[recipients.Directory] // who exists in the relay domains; nil: nobody knows
+	failed  chan error                           // gets one error when the relay cannot go on
 	endRun  context.CancelFunc
 	tasks   sync.WaitGroup // everything that runs until stop
 	running sync.WaitGroup // relay.Run alone
@@ -371,6 +373,7 @@ func (d *daemon) run() {
 	d.tasks.Go(func() { d.daily(ctx) })
 	if len(d.config.Relay.Domains) > 0 {
 		d.tasks.Go(func() { d.watchPrimary(ctx) })
+		d.tasks.Go(func() { d.keepRecipients(ctx) })
 	}
 	for _, p := range d.ports {
 		d.tasks.Go(func() {

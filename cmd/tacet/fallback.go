@@ -18,11 +18,15 @@ import (
 )
 
 // withPrimary adds to the core's config what it needs to know of primaries, as
-// the routes in use name them.
+// the routes in use name them, and of who exists there.
 func (d *daemon) withPrimary(config relay.Config, c *Config) relay.Config {
 	config.PrimarySchedule = queue.Schedule{Retry: c.Queue.Retry, Lifetime: c.Primary.Lifetime}
 	config.ProbeEvery, config.Prober = c.Primary.Probe, d.client
 	config.Primaries = d.primaries()
+	d.people.Store(d.directory(c))
+	if directory := d.people.Load(); directory != nil {
+		config.Directory = directory
+	}
 	return config
 }
 

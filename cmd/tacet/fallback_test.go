@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"tacet/queue"
 	"tacet/relay"
 	"tacet/relay/inbound"
+	"tacet/relay/recipients"
 )
 
 // primary is the host that has the mailboxes: it takes all mail, and tells of it.
@@ -37,11 +40,23 @@ func (p primary) Accept(ctx context.Context, e *queue.Envelope, content io.Reade
 // startPrimary lets a primary listen at an address until the test ends.
 func startPrimary(t *testing.T, address string) primary {
 	t.Helper()
+	p := primary{taken: make(chan queue.ForwardPath, 1000)}
+	serveAs(t, address, p)
+	return p
+}
+
+// startPickyPrimary lets one listen that does not take everything.
+func startPickyPrimary(t *testing.T, address string) {
+	t.Helper()
+	serveAs(t, address, picky{primary{taken: make(chan queue.ForwardPath, 1000)}})
+}
+
+func serveAs(t *testing.T, address string, p inbound.Relay) {
+	t.Helper()
 	l, err := inbound.Listen(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := primary{taken: make(chan queue.ForwardPath, 1000)}
 	s := inbound.New(inbound.Config{Hostname: "mail.example.org", Relay: p, TLS: &tls.Config{Certificates: []tls.Certificate{ownPair(t)}}})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l, inbound.Listener{Kind: inbound.MX}) }()
@@ -53,7 +68,6 @@ func startPrimary(t *testing.T, address string) primary {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 func ownPair(t *testing.T) tls.Certificate {
@@ -141,5 +155,78 @@ func TestPrimaryAlarm(t *testing.T) {
 	}
 	if d.dwell.waiting.Load() != 1 || d.dwell.oldest.Load() < now.Add(-time.Minute).Unix() {
 		t.Errorf("waiting %d, oldest %d", d.dwell.waiting.Load(), d.dwell.oldest.Load())
+	}
+}
+
+// Unknown recipients are refused in the session and on record as such, by the list while the
+// primary is away, and by the primary's own word where the list is silent.
+func TestRecipientsInSession(t *testing.T) {
+	dir := t.TempDir()
+	key := recipients.NewKey()
+	list, err := recipients.Build(key, []string{"anna@example.org"}, recipients.Options{Delimiters: "+"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"verify.key": key.Verify().Text(), "r.list": string(list)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := closedPort(t)
+	d := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", at, 1)+fmt.Sprintf(
+		"[recipients]\nkey = %q\nsource = \"file:%s\"\nprobe = true\nunknown = \"defer\"\n", filepath.Join(dir, "verify.key"), filepath.Join(dir, "r.list")))
+	soon(t, "the list in use", func() bool { return d.people.Load().List() != nil })
+	mx := d.address(0).String()
+	session := func(replies ...string) dialogue {
+		all := dialogue{"EHLO c.example", "250", "MAIL FROM:<a@far.example>", "250"}
+		for i, to := range []string{"anna@example.org", "Anna+x@example.org", "nobody@example.org", "postmaster@example.org", "anna@xn--bcher-kva.example", "no@xn--bcher-kva.example"} {
+			all = append(all, "RCPT TO:<"+to+">", replies[i])
+		}
+		return all
+	}
+	session("250", "250", "550 5.1.1", "250", "450", "450").hold(t, mx)
+	startPickyPrimary(t, at)
+	session("250", "250", "550 5.1.1", "250", "250", "550 5.1.1").hold(t, mx)
+	d.journal.Secure()
+	found, err := os.ReadFile(newestLog(t, d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(found), `"reason":"user_unknown"`); n != 3 {
+		t.Errorf("%d records of unknown users, want 3:\n%s", n, found)
+	}
+}
+
+// picky takes mail to mailboxes that begin with "a".
+type picky struct{ primary }
+
+// Admit implements inbound.Relay.
+func (picky) Admit(_ bool, _ *queue.Origin, _ queue.ReversePath, to queue.ForwardPath) error {
+	if to[0] == 'a' {
+		return nil
+	}
+	return &relay.Rejection{Code: 550, Enhanced: queue.Enhanced{5, 1, 1}, Text: "no such user"}
+}
+
+func newestLog(t *testing.T, d *daemon) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(d.config.Log.Dir, "relay-*.jsonl"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no log: %v", err)
+	}
+	return files[len(files)-1]
+}
+
+// soon waits for what other goroutines do.
+func soon(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("waited in vain for %s", what)
+		}
 	}
 }

@@ -112,7 +112,7 @@ Every command ends with 0 on success, 1 on failure and 2 on wrong usage.`,
 	}
 	root.PersistentFlags().StringVar(&c.config, "config", "/etc/tacet/tacet.toml", "the config file")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, one object a line")
-	root.AddCommand(newServe(c), newCheck(c), newTry(c), newUser(c), newDKIM(c), newQueue(c), newRoute(c), newLog(c), newIncident(c), newBackup(c), newPrivacy(c), newVersion(c), newMan(c), newUnit(c))
+	root.AddCommand(newServe(c), newCheck(c), newTry(c), newUser(c), newDKIM(c), newRecipients(c), newQueue(c), newRoute(c), newLog(c), newIncident(c), newBackup(c), newPrivacy(c), newVersion(c), newMan(c), newUnit(c))
 	return root
 }
 

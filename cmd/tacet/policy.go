@@ -242,6 +242,8 @@ func effects() map[string]effect {
 			return neutral
 		}, "how long a message is kept that cannot be delivered"},
 
+		"recipients.probe": {is(widens, "true"), "the primary learns whom senders ask for before it gets mail"},
+
 		"primary.lifetime": {func(c *Config, _ string) direction {
 			switch standard := DefaultConfig().Primary.Lifetime; {
 			case c.Primary.Lifetime > standard:
@@ -268,6 +270,7 @@ func effects() map[string]effect {
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"primary.hosts", "primary.probe", "primary.alarm",
+		"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
 		"relay.domains", "relay.max_message_size", "relay.max_recipients",
 		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
 		"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",

@@ -144,6 +144,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"delivery.tls":                    {"[delivery]\ntls = \"none\"", "Wider"},
 		"delivery.route.tls":              {"[[delivery.route]]\ndomain = \"example.net\"\ntls = \"none\"", "Wider"},
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
+		"recipients.probe":                {"[recipients]\nprobe = true", "Wider"},
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},
 		"clamd.address":                   {"[clamd]\naddress = \"tcp:192.0.2.7:3310\"", "Wider"},
