@@ -29,8 +29,11 @@ type Store interface {
 	// when the next thing falls due (zero: nothing waits).
 	Due(now time.Time) (ready []Destination, next time.Time)
 
-	// Claim gives out one message with its recipients at d that are due, the
-	// one due longest, or nil if there is none. What is claimed is given out to no one else
+	// Claim gives out one message with its recipients at d that are due, or
+	// nil if there is none. The senders of what is due there take turns, each
+	// with the message due longest: the authenticated user is the sender, else
+	// the client, else the reverse-path. An engine may let some share a turn
+	// where there are very many. What is claimed is given out to no one else
 	// until it is settled or the claim is released.
 	Claim(ctx context.Context, d Destination, now time.Time) (*Claim, error)
 

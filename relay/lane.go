@@ -206,19 +206,29 @@ func (r *Relay) resume(l *lane) {
 
 // ageSuspended settles, without an attempt, what at a destination that cannot
 // be reached has outlived its time or waits so long that its sender is owed a
-// warning: the ones due longest first. The rest stays due.
+// warning. The store gives the senders their turns, and of each the message
+// due longest first: once the first that is not so old comes again, none is.
 func (r *Relay) ageSuspended(ctx context.Context, l *lane) {
+	var young queue.ID
 	for ctx.Err() == nil && r.isSuspended(l) {
 		now := time.Now().UTC()
 		c, err := r.store.Claim(ctx, l.destination, now)
 		if c == nil || err != nil {
 			return
 		}
-		if !r.aged(c, now) {
-			r.store.Release(c)
+		if r.aged(c, now) {
+			young = queue.ID{}
+			r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), now)
+			continue
+		}
+		id := c.Envelope.ID
+		r.store.Release(c)
+		if id == young {
 			return
 		}
-		r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), now)
+		if young.IsZero() {
+			young = id
+		}
 	}
 }
 

@@ -198,7 +198,7 @@ func (s *Store) underDelivery(mi uint32) (busy map[int]bool, loading map[queue.D
 	}
 	for gi := x.msgs.at(mi).first; gi != 0; gi = x.groups.at(gi).sibling {
 		if g := x.groups.at(gi); g.pos == posActive && !out[gi] {
-			loading[x.dests.at(g.dest).name] = true
+			loading[x.dests.at(g.dest()).name] = true
 		}
 	}
 	return busy, loading

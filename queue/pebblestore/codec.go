@@ -30,6 +30,7 @@ type record struct {
 	retries uint64 // retry generation in which it was written: see Store.RetryAll
 	fileKey []byte // of a streamed message's content; nil for a small one
 	env     *queue.Envelope
+	from    []byte // who sent it, as senders.of wants it; only what was just read has it
 }
 
 func appendString(b []byte, s string) []byte {
@@ -174,12 +175,13 @@ func (d *decoder) string() string  { return string(d.bytes()) }
 // envelope reads an envelope record's plaintext. With brief set it reads what
 // the index needs and leaves the other texts empty, which spares most of the cost.
 func (d *decoder) envelope(id queue.ID, brief bool) (record, bool) {
-	text := func() string {
-		if b := d.bytes(); !brief {
-			return string(b)
+	keep := func(b []byte) string {
+		if brief {
+			return ""
 		}
-		return ""
+		return string(b)
 	}
+	text := func() string { return keep(d.bytes()) }
 	if d.byte() != envelopeVersion {
 		return record{}, false
 	}
@@ -195,9 +197,14 @@ func (d *decoder) envelope(id queue.ID, brief bool) (record, bool) {
 	e.Arrived = d.time()
 	e.Size = int64(d.uvarint())
 	e.Body, e.Return = queue.BodyType(d.byte()), queue.Return(d.byte())
-	e.Sender = queue.ReversePath(text())
-	e.EnvID, e.Subject, e.Origin.User = text(), text(), text()
-	if client := d.take(uint64(d.byte())); len(client) > 0 && !brief {
+	sender := d.bytes()
+	e.Sender = queue.ReversePath(keep(sender))
+	e.EnvID, e.Subject = text(), text()
+	user := d.bytes()
+	e.Origin.User = keep(user)
+	client := d.take(uint64(d.byte()))
+	r.from = firstOf(user, client, sender)
+	if len(client) > 0 && !brief {
 		var a netip.Addr
 		if a.UnmarshalBinary(client) == nil {
 			e.Origin.Client = a

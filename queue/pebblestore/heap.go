@@ -2,7 +2,7 @@ package pebblestore
 
 import "bytes"
 
-// The two kinds of heaps of the index: the groups of a destination by when
+// The two kinds of heaps of the index: the groups of a sender at a destination by when
 // they fall due, and the destinations by their first group. Each entry knows
 // its place, so that one in the middle can be moved or taken out.
 
@@ -61,7 +61,7 @@ func (x *index) groupFix(heap []uint32, at int) {
 
 // destLess orders destinations that have something waiting.
 func (x *index) destLess(a, b uint32) bool {
-	return x.groups.at(x.dests.at(a).heap[0]).next < x.groups.at(x.dests.at(b).heap[0]).next
+	return x.dests.at(a).due < x.dests.at(b).due
 }
 
 func (x *index) destUp(at int) {
@@ -72,11 +72,11 @@ func (x *index) destUp(at int) {
 			break
 		}
 		x.order[at] = x.order[parent]
-		x.dests.at(x.order[at]).pos = at
+		x.dests.at(x.order[at]).pos = int32(at)
 		at = parent
 	}
 	x.order[at] = di
-	x.dests.at(di).pos = at
+	x.dests.at(di).pos = int32(at)
 }
 
 func (x *index) destDown(at int) {
@@ -93,11 +93,11 @@ func (x *index) destDown(at int) {
 			break
 		}
 		x.order[at] = x.order[child]
-		x.dests.at(x.order[at]).pos = at
+		x.dests.at(x.order[at]).pos = int32(at)
 		at = child
 	}
 	x.order[at] = di
-	x.dests.at(di).pos = at
+	x.dests.at(di).pos = int32(at)
 }
 
 func (x *index) destFix(at int) {
@@ -111,21 +111,21 @@ func (x *index) destFix(at int) {
 // reorder brings a destination to its place after its heap has changed.
 func (x *index) reorder(di uint32) {
 	d := x.dests.at(di)
-	switch waits := len(d.heap) > 0; {
+	switch waits := x.first(d); {
 	case waits && d.pos >= 0:
-		x.destFix(d.pos)
+		x.destFix(int(d.pos))
 	case waits:
 		x.order = append(x.order, di)
 		x.destUp(len(x.order) - 1)
 	case d.pos >= 0:
 		// Its heap is empty, so it cannot be compared: the last one takes its place first.
-		at, last := d.pos, len(x.order)-1
+		at, last := int(d.pos), len(x.order)-1
 		d.pos = -1
 		moved := x.order[last]
 		x.order = x.order[:last]
 		if at != last {
 			x.order[at] = moved
-			x.dests.at(moved).pos = at
+			x.dests.at(moved).pos = int32(at)
 			x.destFix(at)
 		}
 	}

@@ -51,7 +51,7 @@ const (
 	msgStreamed // its content is in a file
 )
 
-// message is what memory keeps of each queued message: 28 octets.
+// message is what memory keeps of each queued message: 32 octets.
 type message struct {
 	id     queue.ID
 	flags  uint8
@@ -61,6 +61,7 @@ type message struct {
 	key    keyRef
 	first  uint32 // its first group, 0: none
 	size   uint32 // octets of content
+	sender uint32 // hash of who sent it: see senderOf
 }
 
 // group is the recipients of one message that wait in one destination.
@@ -68,8 +69,8 @@ type group struct {
 	next    int64  // when it falls due, in nanoseconds since 1970
 	msg     uint32 // whose it is
 	sibling uint32 // next group of the same message, 0: none
-	dest    uint32
-	pos     int32 // place in its destination's heap, or one of the two below
+	place   uint32 // its destination, and in the low bits its turn there
+	pos     int32  // place in its destination's heap, or one of the two below
 }
 
 // Places of a group that is in no heap.
@@ -78,12 +79,53 @@ const (
 	posParked = -2 // held, or set aside
 )
 
+// dest is the number of the group's destination.
+func (g *group) dest() uint32 { return g.place >> turnBits }
+
+// turn is the number of the turn in whose heap the group is, if it is in one.
+func (g *group) turn() uint32 { return g.place & (maxTurns - 1) }
+
 // dest is one destination. It lives as long as it has groups.
 type dest struct {
 	name   queue.Destination
-	heap   []uint32 // groups that wait, the one due first on top
-	groups int      // all its groups
-	pos    int      // place in index.order, -1: nothing waits here
+	turns  []turn
+	groups int    // all its groups
+	due    int64  // when its first group falls due; nothing if none waits
+	pos    int32  // place in index.order, -1: nothing waits here
+	next   uint32 // whose turn it is
+}
+
+// turn is what waits at a destination of one sender. Senders take turns, so
+// that one who sends much does not keep the others waiting. Where more than
+// maxTurns have something waiting, some share a turn.
+type turn struct {
+	sender uint32
+	heap   []uint32 // groups that wait, the one due first on top; empty: the turn is free
+}
+
+const (
+	turnBits = 6
+	maxTurns = 1 << turnBits
+)
+
+// takeTurn finds a sender's turn, or gives it one.
+func (d *dest) takeTurn(sender uint32) uint32 {
+	free := len(d.turns)
+	for i := range d.turns {
+		if t := &d.turns[i]; len(t.heap) == 0 {
+			free = min(free, i)
+		} else if t.sender == sender {
+			return uint32(i)
+		}
+	}
+	if free == maxTurns {
+		return sender % maxTurns
+	}
+	if free == len(d.turns) {
+		d.turns = append(d.turns, turn{})
+	}
+	d.turns[free].sender = sender
+	return uint32(free)
 }
 
 // index knows what is queued, where, and when it falls due. It is guarded by Store.mu.
@@ -104,15 +146,16 @@ func (x *index) init() {
 }
 
 // add enters a message that has no groups yet.
-func (x *index) add(id queue.ID, key keyRef, size int64, flags, routes uint8) uint32 {
+func (x *index) add(m message, size int64) uint32 {
 	mi := x.msgs.alloc()
-	*x.msgs.at(mi) = message{id: id, key: key, flags: flags, routes: routes, size: uint32(min(size, math.MaxUint32))}
-	x.byID[id] = mi
-	x.bytes += min(size, math.MaxUint32)
-	if flags&msgHeld != 0 {
+	m.size = uint32(min(size, math.MaxUint32))
+	*x.msgs.at(mi) = m
+	x.byID[m.id] = mi
+	x.bytes += int64(m.size)
+	if m.flags&msgHeld != 0 {
 		x.held++
 	}
-	if flags&msgDamaged != 0 {
+	if m.flags&msgDamaged != 0 {
 		x.damaged++
 	}
 	return mi
@@ -167,7 +210,7 @@ func (x *index) addGroup(mi uint32, name queue.Destination, next int64, parked b
 	x.dests.at(di).groups++
 	m := x.msgs.at(mi)
 	gi := x.groups.alloc()
-	*x.groups.at(gi) = group{next: next, msg: mi, sibling: m.first, dest: di, pos: posParked}
+	*x.groups.at(gi) = group{next: next, msg: mi, sibling: m.first, place: di << turnBits, pos: posParked}
 	m.first = gi
 	if !parked {
 		x.push(gi)
@@ -192,20 +235,24 @@ func (x *index) freeGroup(gi uint32) {
 	if g.pos >= 0 {
 		x.pull(gi, posParked)
 	}
-	d := x.dests.at(g.dest)
+	d := x.dests.at(g.dest())
 	if d.groups--; d.groups == 0 {
 		delete(x.byName, d.name)
-		x.dests.release(g.dest)
+		x.dests.release(g.dest())
 	}
 	x.groups.release(gi)
 }
 
-// push makes a group wait in its destination's heap.
+// push makes a group wait in its destination.
 func (x *index) push(gi uint32) {
-	di := x.groups.at(gi).dest
+	g := x.groups.at(gi)
+	di := g.dest()
 	d := x.dests.at(di)
-	d.heap = append(d.heap, gi)
-	x.groupUp(d.heap, len(d.heap)-1)
+	at := d.takeTurn(x.msgs.at(g.msg).sender)
+	g.place = di<<turnBits | at
+	t := &d.turns[at]
+	t.heap = append(t.heap, gi)
+	x.groupUp(t.heap, len(t.heap)-1)
 	x.waiting++
 	x.reorder(di)
 }
@@ -213,35 +260,44 @@ func (x *index) push(gi uint32) {
 // pull takes a waiting group from its heap and leaves it at pos.
 func (x *index) pull(gi uint32, pos int32) {
 	g := x.groups.at(gi)
-	d := x.dests.at(g.dest)
-	at, last := int(g.pos), len(d.heap)-1
+	d := x.dests.at(g.dest())
+	t := &d.turns[g.turn()]
+	at, last := int(g.pos), len(t.heap)-1
 	if at != last {
-		d.heap[at] = d.heap[last]
-		x.groups.at(d.heap[at]).pos = int32(at)
+		t.heap[at] = t.heap[last]
+		x.groups.at(t.heap[at]).pos = int32(at)
 	}
-	d.heap = d.heap[:last]
+	t.heap = t.heap[:last]
 	if at != last {
-		x.groupFix(d.heap, at)
+		x.groupFix(t.heap, at)
 	}
 	if last == 0 {
-		d.heap = nil
+		t.heap = nil
 	}
 	g.pos = pos
 	x.waiting--
-	x.reorder(g.dest)
+	x.reorder(g.dest())
 }
 
-// due is the group at the destination that is due longest, 0 if none is.
+// due is the group at the destination that is due longest of the sender whose
+// turn it is among those who have one due, 0 if none is. The next turn is another's.
 func (x *index) due(name queue.Destination, now int64) uint32 {
 	di, ok := x.byName[name]
 	if !ok {
 		return 0
 	}
 	d := x.dests.at(di)
-	if len(d.heap) == 0 || x.groups.at(d.heap[0]).next > now {
-		return 0
+	for range d.turns {
+		if d.next >= uint32(len(d.turns)) {
+			d.next = 0
+		}
+		t := &d.turns[d.next]
+		d.next++
+		if len(t.heap) > 0 && x.groups.at(t.heap[0]).next <= now {
+			return t.heap[0]
+		}
 	}
-	return d.heap[0]
+	return 0
 }
 
 // ready lists the destinations with something due and tells when the next thing
@@ -256,7 +312,7 @@ func (x *index) ready(now int64) (names []queue.Destination, next time.Time) {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		d := x.dests.at(x.order[at])
-		if t := x.groups.at(d.heap[0]).next; t > now {
+		if t := d.due; t > now {
 			soonest = min(soonest, t)
 			continue
 		}
@@ -271,20 +327,36 @@ func (x *index) ready(now int64) (names []queue.Destination, next time.Time) {
 	return names, time.Unix(0, soonest)
 }
 
+// first notes when the destination's first group falls due, and tells whether there is one.
+func (x *index) first(d *dest) (waits bool) {
+	d.due = math.MaxInt64
+	for i := range d.turns {
+		if heap := d.turns[i].heap; len(heap) > 0 {
+			d.due, waits = min(d.due, x.groups.at(heap[0]).next), true
+		}
+	}
+	if !waits {
+		d.turns = nil
+	}
+	return waits
+}
+
 // retryAll makes everything that waits due at now, keeping what is due
 // already before it, and counts the messages concerned.
 func (x *index) retryAll(now int64) int {
 	for _, di := range x.order {
-		for _, gi := range x.dests.at(di).heap {
-			g := x.groups.at(gi)
-			g.next = min(g.next, now)
+		d := x.dests.at(di)
+		for i := range d.turns {
+			heap := d.turns[i].heap
+			for _, gi := range heap {
+				g := x.groups.at(gi)
+				g.next = min(g.next, now)
+			}
+			for at := len(heap)/2 - 1; at >= 0; at-- {
+				x.groupDown(heap, at)
+			}
 		}
-	}
-	for _, di := range x.order {
-		heap := x.dests.at(di).heap
-		for at := len(heap)/2 - 1; at >= 0; at-- {
-			x.groupDown(heap, at)
-		}
+		x.first(d)
 	}
 	for at := len(x.order)/2 - 1; at >= 0; at-- {
 		x.destDown(at)

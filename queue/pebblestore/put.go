@@ -245,7 +245,7 @@ func (s *Store) insert(p *incoming) {
 			flags |= msgHeld
 		}
 	}
-	mi := s.index.add(p.env.ID, p.epoch.ref, p.env.Size, flags, p.routes)
+	mi := s.index.add(message{id: p.env.ID, key: p.epoch.ref, flags: flags, routes: p.routes, sender: s.senders.ofEnvelope(p.env)}, p.env.Size)
 	for _, t := range p.targets {
 		s.index.addGroup(mi, t.dest, t.next, t.parked)
 	}

@@ -57,9 +57,11 @@ func (s *Store) deferredAt(d queue.Destination) []queue.ID {
 	}
 	var ids []queue.ID
 	now := time.Now().UnixNano()
-	for _, gi := range x.dests.at(di).heap {
-		if g := x.groups.at(gi); g.next > now {
-			ids = append(ids, x.msgs.at(g.msg).id)
+	for _, turn := range x.dests.at(di).turns {
+		for _, gi := range turn.heap {
+			if g := x.groups.at(gi); g.next > now {
+				ids = append(ids, x.msgs.at(g.msg).id)
+			}
 		}
 	}
 	return ids

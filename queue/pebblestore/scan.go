@@ -150,6 +150,7 @@ type scanned struct {
 	size    int64
 	flags   uint8
 	routes  uint8
+	sender  uint32
 	env     *queue.Envelope
 	targets []target
 	cause   error // why it is damaged
@@ -308,7 +309,7 @@ func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error)
 	if !ok {
 		return nil, queue.ErrDamaged
 	}
-	m.size = r.env.Size
+	m.size, m.sender = r.env.Size, sc.s.senders.of(r.from)
 	if r.fileKey != nil {
 		m.flags |= msgStreamed
 	}
@@ -373,7 +374,7 @@ func (sc *scanner) flush() {
 		if _, known := s.index.byID[m.id]; known {
 			continue
 		}
-		mi := s.index.add(m.id, m.key, m.size, m.flags, m.routes)
+		mi := s.index.add(message{id: m.id, key: m.key, flags: m.flags, routes: m.routes, sender: m.sender}, m.size)
 		for _, t := range m.targets {
 			s.index.addGroup(mi, t.dest, t.next, t.parked)
 		}
@@ -399,7 +400,7 @@ func (sc *scanner) missing() {
 	found := false
 	for i, e := range sc.slots {
 		if _, known := s.index.byID[e.id]; !known && !sc.taken[i] {
-			s.index.add(e.id, keyRef(e.slot), 0, msgDamaged, s.routing.Load().number)
+			s.index.add(message{id: e.id, key: keyRef(e.slot), flags: msgDamaged, routes: s.routing.Load().number}, 0)
 			found = true
 		}
 	}

@@ -37,6 +37,7 @@ type Store struct {
 	buffers       bufferPool
 
 	routing atomic.Pointer[routing]
+	senders senders
 	retries atomic.Uint64 // the retry generation, see RetryAll
 
 	mu     sync.Mutex // before committer.mu
@@ -91,6 +92,7 @@ func Open(o Options) (s *Store, err error) {
 		ended:      make(chan struct{}),
 	}
 	s.index.init()
+	s.senders.init()
 	s.recent.init(s.opts.MemoryBudget)
 	s.keep.init()
 	s.routing.Store(&routing{destination: o.Destination, longest: s.opts.LongestWait})

@@ -188,7 +188,7 @@ func (s *Store) waitsFrom(b []Waiting, from uint32, n int) (some []Waiting, next
 		if m.flags&msgDamaged != 0 {
 			continue
 		}
-		b = append(b, Waiting{ID: m.id, Destination: x.dests.at(g.dest).name, Held: g.pos == posParked && m.flags&msgHeld != 0})
+		b = append(b, Waiting{ID: m.id, Destination: x.dests.at(g.dest()).name, Held: g.pos == posParked && m.flags&msgHeld != 0})
 	}
 	return b, next, next < x.groups.next
 }

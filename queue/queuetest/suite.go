@@ -53,6 +53,8 @@ func Run(t *testing.T, open func(t testing.TB) Engine) {
 		{"DeferralOrder", testDeferralOrder},
 		{"DeferredKeepsState", testDeferredKeepsState},
 		{"Due", testDue},
+		{"Fair", testFair},
+		{"ManySenders", testManySenders},
 		{"Report", testReport},
 		{"Hold", testHold},
 		{"HoldUnderDelivery", testHoldUnderDelivery},
