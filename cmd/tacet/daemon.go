@@ -46,7 +46,8 @@ type daemon struct {
 	policies   *mtasts.Cache
 	client     *outbound.Client
 	relay      *relay.Relay
-	users      *auth.Users // nil without submission
+	users      *auth.Users              // nil without submission
+	selftest   atomic.Pointer[oneLogin] // of a self-test that runs; nil: none does
 	certs      certificates
 	server     *inbound.Server
 	ports      []port

@@ -9,7 +9,6 @@ import (
 	"tacet/logging"
 	"tacet/queue"
 	"tacet/relay"
-	"tacet/relay/auth"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
 	"tacet/relay/route"
@@ -162,7 +161,8 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		config.Turn = turner{d}
 	}
 	if d.users != nil {
-		config.Relay, config.Auth = gate{d.relay, d.users}, d.users
+		who := logins{d.users, &d.selftest}
+		config.Relay, config.Auth = gate{d.relay, who}, who
 	}
 	config.Relay = d.processors.admitted(config.Relay)
 	if c.needsCertificate() {
@@ -202,7 +202,7 @@ func (l Listener) inbound() inbound.Listener {
 // login starts no further message.
 type gate struct {
 	*relay.Relay
-	users *auth.Users
+	users interface{ Exists(user string) bool }
 }
 
 // AdmitSender implements inbound.Relay.

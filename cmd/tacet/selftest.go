@@ -43,6 +43,7 @@ func newCanaries() []canary {
 	}{
 		{"sender", true}, {"recipient", true}, {"user", true}, {"subject", true},
 		{"from", false}, {"to", false}, {"message-id", false}, {"field", false}, {"body", false}, {"envid", false},
+		{"password", false}, {"helo", false}, {"sni", false},
 	} {
 		list = append(list, canary{one.place, "canary" + strings.ToLower(rand.Text()[:16]), one.logged})
 	}
@@ -50,22 +51,25 @@ func newCanaries() []canary {
 }
 
 func newPrivacySelftest(c *console) *cobra.Command {
-	var stderr string
+	var stderr, address string
 	cmd := &cobra.Command{
 		Use:   "selftest",
 		Short: "Send a canary through the running relay and look for it everywhere",
-		Long: `Send one message through the running relay to a next hop of the command's own: with
-a random word in the sender, the recipient, the user, the subject, other header fields and the body. Once it is
+		Long: `Submit one message to a listener of the running relay, as a mail client does: over TLS and
+with a login that the relay makes for this one time. Sender, recipient, user, password,
+EHLO name, server name, subject, other header fields and body each hold a random word. It
+goes to a next hop of the command's own, and once it is
 delivered everything that the relay writes or answers is searched for these words, in
 plain and in the usual encodings: log, audit log, queue, keys, incidents, metrics and
 answers of the control socket, and with --stderr the file that its standard error goes to.
 
 The test fails unless sender, recipient, user and subject stand in the relay log, there
 alone, and the other words nowhere. The queue's folder and the log have to be readable.`,
-		Example: "  tacet privacy selftest\n  tacet privacy selftest --stderr /var/log/tacet.err --json",
+		Example: "  tacet privacy selftest\n  tacet privacy selftest --address 192.0.2.1:587\n  tacet privacy selftest --stderr /var/log/tacet.err --json",
 		Args:    takes(),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.selftest(cmd.Context(), stderr) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.selftest(cmd.Context(), address, stderr) },
 	}
+	cmd.Flags().StringVar(&address, "address", "", "the submission listener to use; the first one with TLS if absent")
 	cmd.Flags().StringVar(&stderr, "stderr", "", "the file that the daemon's standard error goes to")
 	return cmd
 }
@@ -80,7 +84,7 @@ type found struct {
 	Leaks []string `json:"leaks,omitempty"` // places of canaries
 }
 
-func (c *console) selftest(ctx context.Context, stderr string) error {
+func (c *console) selftest(ctx context.Context, address, stderr string) error {
 	config, err := LoadConfig(c.config)
 	if err != nil {
 		return err
@@ -95,7 +99,7 @@ func (c *console) selftest(ctx context.Context, stderr string) error {
 		return err
 	}
 	canaries := newCanaries()
-	id, err := client.sendCanary(ctx, hop, canaries)
+	id, err := client.sendCanary(ctx, hop, address, canaries)
 	err = errors.Join(err, hop.stop())
 	if err != nil {
 		return err
@@ -141,10 +145,13 @@ func (c *console) reportSelftest(results []found) error {
 }
 
 // sendCanary has the daemon send the message, and returns its queue ID once it is delivered.
-func (c *controlClient) sendCanary(ctx context.Context, hop *capture, canaries []canary) (string, error) {
+func (c *controlClient) sendCanary(ctx context.Context, hop *capture, address string, canaries []canary) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*selftestTime)
 	defer cancel()
 	q := url.Values{"hop": {hop.address.String()}}
+	if address != "" {
+		q.Set("address", address)
+	}
 	for _, one := range canaries {
 		q.Set(one.Place, one.Word)
 	}

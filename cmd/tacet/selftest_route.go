@@ -34,15 +34,20 @@ func (d *detour) route() *relay.Route {
 	return &relay.Route{Hops: []relay.Hop{{Name: d.to.Addr().String(), Addr: d.to}}}
 }
 
-// sendCanary takes a message in with the words of q in it, and waits until it
-// has been delivered to q's hop. If that fails the message is deleted.
+// sendCanary submits a message with the words of q in it to a listener of the relay, under a
+// login for this one time, and waits until it has been delivered to q's hop. If
+// that fails the message is deleted. The login ends with it either way.
 func (d *daemon) sendCanary(ctx context.Context, q url.Values) (string, error) {
 	hop, err := netip.ParseAddrPort(q.Get("hop"))
 	if err != nil || !hop.Addr().IsLoopback() {
 		return "", errors.New("the next hop of a self-test is on loopback")
 	}
+	to, err := d.selftestPort(q.Get("address"))
+	if err != nil {
+		return "", err
+	}
 	for place, words := range q {
-		if place != "hop" && (len(words) != 1 || strings.Trim(words[0], "abcdefghijklmnopqrstuvwxyz234567") != "") {
+		if place != "hop" && place != "address" && (len(words) != 1 || strings.Trim(words[0], "abcdefghijklmnopqrstuvwxyz234567") != "") {
 			return "", errors.New("a canary is a word of letters and digits")
 		}
 	}
@@ -51,16 +56,13 @@ func (d *daemon) sendCanary(ctx context.Context, q url.Values) (string, error) {
 		return "", errors.New("another self-test runs: try again in a moment")
 	}
 	defer d.routes.detour.Store(nil)
+	d.selftest.Store(&oneLogin{user: q.Get("user"), password: q.Get("password")})
+	defer d.selftest.Store(nil)
 	ctx, cancel := context.WithTimeout(ctx, selftestTime)
 	defer cancel()
-	e := &queue.Envelope{
-		Sender: queue.ReversePath(q.Get("sender") + "@" + string(way.domain)), EnvID: q.Get("envid"),
-		Origin:     queue.Origin{Submission: true, User: q.Get("user"), TLS: queue.TLS{None: queue.NoTLSNotUsed}},
-		Recipients: []queue.Recipient{{Path: queue.ForwardPath(q.Get("recipient") + "@" + string(way.domain)), Notify: queue.NotifyNever}},
-	}
-	id, err := d.relay.Accept(ctx, e, strings.NewReader(canaryMail(q)), relay.Session{Protocol: "ESMTPA"})
+	id, err := submitCanary(ctx, to, q, way.domain)
 	if err != nil {
-		return "", fmt.Errorf("taking the canary: %w", err)
+		return "", err
 	}
 	if err := d.awaitDelivery(ctx, id); err != nil {
 		return "", errors.Join(err, d.relay.Delete(context.WithoutCancel(ctx), id))
@@ -141,7 +143,7 @@ func (c *capture) judge(canaries []canary) found {
 	r := found{Where: "what the next hop got"}
 	for _, one := range canaries {
 		switch has := containsWord(c.content, one.Word); one.Place {
-		case "user":
+		case "user", "password", "helo", "sni", "envid":
 			if has {
 				r.Leaks = append(r.Leaks, one.Place)
 			}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"tacet/relay/auth"
+)
+
+// The login of a self-test holds once, with its own password, and only while the test runs.
+func TestOneLogin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	hash := auth.NewHash([]byte("swordfish"), auth.Params{Memory: 64, Time: 1, Threads: 1})
+	if err := os.WriteFile(path, []byte("anna:"+hash+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	users, err := auth.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own atomic.Pointer[oneLogin]
+	l := logins{users, &own}
+	try := func(user, password string, want bool) {
+		t.Helper()
+		if _, err := l.Authenticate(t.Context(), user, password); (err == nil) != want {
+			t.Errorf("%s with %q: %v, want success %v", user, password, err, want)
+		}
+	}
+	try("", "", false)
+	own.Store(&oneLogin{user: "canary", password: "secret"})
+	try("canary", "", false)
+	try("canary", "swordfish", false)
+	try("anna", "secret", false)
+	try("anna", "swordfish", true)
+	try("canary", "secret", true)
+	try("canary", "secret", false)
+	if !l.Exists("canary") || !l.Exists("anna") || l.Exists("bob") {
+		t.Error("who exists while it runs")
+	}
+	own.Store(nil)
+	try("canary", "secret", false)
+	if l.Exists("canary") || !l.Exists("anna") {
+		t.Error("who exists afterwards")
+	}
+}
