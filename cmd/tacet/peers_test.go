@@ -54,6 +54,8 @@ func TestPeers(t *testing.T) {
 		{"nexthopdown", (*peers).nextHopDown},
 		{"retry", (*peers).retryUnreachable},
 		{"nodns", (*peers).noDNS},
+		{"distance", (*peers).distance},
+		{"slowneighbours", (*peers).slowNeighbours},
 		{"seconddaemon", (*peers).secondDaemon},
 		{"sigterm", (*peers).sigterm},
 		{"sigkill", (*peers).sigkill},

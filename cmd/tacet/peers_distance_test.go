@@ -1,0 +1,198 @@
+package main_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// roundTrip is how far away the next hops of these tests are.
+const roundTrip = 100 * time.Millisecond
+
+// delayed listens in front of addr, half a round trip away from it on each way.
+func delayed(t *testing.T, addr string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", freePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	var open sync.Map
+	conns.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", addr)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			open.Store(near, nil)
+			conns.Go(func() { carry(far, near) })
+			conns.Go(func() {
+				defer open.Delete(near)
+				carry(near, far)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		open.Range(func(conn, _ any) bool {
+			conn.(net.Conn).Close()
+			return true
+		})
+		conns.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// carry copies from one connection to the other, everything as long on its way.
+func carry(to, from net.Conn) {
+	type packet struct {
+		due  time.Time
+		data []byte
+	}
+	way := make(chan packet, 1024)
+	go func() {
+		defer close(way)
+		for {
+			data := make([]byte, 16<<10)
+			n, err := from.Read(data)
+			if n > 0 {
+				way <- packet{time.Now().Add(roundTrip / 2), data[:n]}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range way {
+		<-time.After(time.Until(p.due))
+		if _, err := to.Write(p.data); err != nil {
+			from.Close()
+		}
+	}
+	to.Close()
+}
+
+// rate hands n messages to the relay at addr and returns how many a second
+// arrived at the sink, from the first to the last.
+func (s *sink) rate(t *testing.T, addr string, n int, to string) float64 {
+	t.Helper()
+	before := len(s.mail.all())
+	content := numbered(n, 3000)
+	var clients sync.WaitGroup
+	for range 10 {
+		clients.Go(func() {
+			client, err := dial(addr, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer client.Close()
+			for range n / 10 {
+				if err := client.submit(content, "anna@example.org", to); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	all := s.mail.until(t, fmt.Sprintf("%d messages over a distance", n), func(got []message) bool { return len(got) >= before+n })[before:]
+	return float64(n-1) / all[n-1].taken.Sub(all[0].taken).Seconds()
+}
+
+// distance: over a round trip of 100 ms the relay hands on at least as much as
+// Postfix does over as many connections, and half as much again where the next hop
+// takes chunks.
+func (p *peers) distance(t *testing.T) {
+	const messages = 240
+	measure := func(chunks bool, addr func(next string) string) float64 {
+		next := newSink(t, func(s *sink) {
+			if !chunks {
+				s.offer = []string{"PIPELINING", "SIZE 104857600", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"}
+			}
+		})
+		return next.rate(t, addr(delayed(t, next.addr)), messages, "bob@example.net")
+	}
+	own := func(next string) string {
+		return p.daemon(t, trustLoopback+fmt.Sprintf("[delivery]\nnext_hop = %q\n", hop(next))).starttls
+	}
+	postfix := measure(true, func(next string) string {
+		return p.newPostfix(t, "near.example.org", hop(next), "default_destination_concurrency_limit = 20", "initial_destination_concurrency = 20").addr
+	})
+	plain, chunks := measure(false, own), measure(true, own)
+	t.Logf("messages/s over %v of round trip and 20 connections: Postfix %.0f, without CHUNKING %.0f (%.1f ×), with it %.0f (%.1f ×)",
+		roundTrip, postfix, plain, plain/postfix, chunks, chunks/postfix)
+	if plain < postfix || chunks < 1.5*postfix {
+		t.Errorf("Postfix sent %.0f messages a second, the relay %.0f, and %.0f in chunks", postfix, plain, chunks)
+	}
+}
+
+// slowNeighbours: 200 destinations that accept connections and say nothing take
+// nothing from one that is well.
+func (p *peers) slowNeighbours(t *testing.T) {
+	const neighbours = 200
+	silent, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open sync.WaitGroup
+	var waiting atomic.Int64
+	open.Go(func() {
+		for {
+			conn, err := silent.Accept()
+			if err != nil {
+				return
+			}
+			waiting.Add(1)
+			open.Go(func() {
+				defer conn.Close()
+				io.Copy(io.Discard, conn)
+			})
+		}
+	})
+	_, port, _ := net.SplitHostPort(silent.Addr().String())
+	next := newSink(t)
+	var config strings.Builder
+	fmt.Fprintf(&config, "%s[delivery]\nnext_hop = %q\n", trustLoopback, hop(delayed(t, next.addr)))
+	for i := range neighbours {
+		fmt.Fprintf(&config, "[[delivery.route]]\ndomain = \"d%d.slow.example\"\nnext_hop = \"[127.1.0.%d]:%s\"\n", i, i+1, port)
+	}
+	d := p.daemon(t, config.String())
+	t.Cleanup(func() {
+		d.proc.kill()
+		silent.Close()
+		open.Wait()
+	})
+	next.rate(t, d.starttls, 200, "bob@example.net") // it starts with few connections
+	alone := next.rate(t, d.starttls, 400, "bob@example.net")
+	for i := range neighbours {
+		for range 5 {
+			if err := submitOne(d.starttls, numbered(i, 3000), "anna@example.org", fmt.Sprintf("carl@d%d.slow.example", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := waiting.Load(); n < neighbours {
+		t.Errorf("%d connections wait at %d neighbours", n, neighbours)
+	}
+	var beside float64
+	for range 3 { // what else runs on the machine may take a twentieth
+		if beside = next.rate(t, d.starttls, 400, "bob@example.net"); beside >= 0.95*alone {
+			break
+		}
+	}
+	t.Logf("messages/s alone %.0f, beside %d destinations with %d connections that hang %.0f (%.1f %%)", alone, neighbours, waiting.Load(), beside, 100*beside/alone)
+	if beside < 0.95*alone {
+		t.Errorf("%.0f messages a second beside destinations that hang, %.0f alone", beside, alone)
+	}
+}
