@@ -42,6 +42,8 @@ var recordings = map[string]recording{
 	"tacet dkim generate": {why: "makes keys, reads nobody's data", args: "example.org --dir DIR --algorithm ed25519"},
 	"tacet dkim check":    {why: "public records of our own domains", args: "-"},
 
+	"tacet route": {why: "asks the DNS, and reads nothing of anyone's mail", args: "bob@example.net"},
+
 	"tacet queue list":    {verb: logging.VerbQueueList},
 	"tacet queue stats":   {verb: logging.VerbQueueStats},
 	"tacet queue show":    {verb: logging.VerbQueueShow, args: "QUEUED"},

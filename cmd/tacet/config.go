@@ -98,6 +98,7 @@ type DeliveryConfig struct {
 	Load
 	Fallback             string
 	DenySpecialAddresses bool
+	TLSReports           bool
 	Timeouts             TimeoutsConfig
 	Routes               []RouteConfig
 }
@@ -234,6 +235,7 @@ func DefaultConfig() *Config {
 		Delivery: DeliveryConfig{
 			Load:                 Load{Concurrency: 20, MessagesPerConnection: 100},
 			DenySpecialAddresses: true,
+			TLSReports:           true,
 			Timeouts: TimeoutsConfig{
 				Connect: 30 * time.Second, Greeting: 5 * time.Minute, Command: 5 * time.Minute,
 				DataStart: 2 * time.Minute, DataBlock: 3 * time.Minute, DataEnd: 10 * time.Minute,

@@ -74,6 +74,7 @@ func (c *Config) sections() []section {
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
+			{"tls_reports", boolValue{&c.Delivery.TLSReports}, "domains that ask for it get a daily count of how TLS with their hosts came out (RFC 8460), without any address"},
 		})},
 		{"delivery.timeouts", []key{
 			{"connect", wait(&t.Connect), "to reach a host (RFC 5321 §4.5.3.2 for all of these)"},

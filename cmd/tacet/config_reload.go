@@ -15,6 +15,7 @@ func (c *Config) keepFixed(next *Config) []string {
 		{"data_dir", &c.DataDir, &next.DataDir},
 		{"listener", &c.Listeners, &next.Listeners},
 		{"auth.users_file", &c.Auth.UsersFile, &next.Auth.UsersFile},
+		{"delivery.tls_reports", &c.Delivery.TLSReports, &next.Delivery.TLSReports},
 		{"delivery.timeouts", &c.Delivery.Timeouts, &next.Delivery.Timeouts},
 		{"log", &c.Log, &next.Log},
 		{"keys", &c.Keys, &next.Keys},

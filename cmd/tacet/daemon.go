@@ -22,6 +22,7 @@ import (
 	"tacet/relay/outbound"
 	"tacet/relay/recipients"
 	"tacet/relay/tlspolicy/mtasts"
+	"tacet/relay/tlsrpt"
 )
 
 // deps is what a daemon needs from outside its config.
@@ -44,6 +45,7 @@ type daemon struct {
 	admins     *logging.Audit
 	incidents  *logging.Incidents
 	policies   *mtasts.Cache
+	reports    *tlsrpt.Collector // nil: none are made
 	client     *outbound.Client
 	relay      *relay.Relay
 	users      *auth.Users              // nil without submission
@@ -83,7 +85,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.assemble, d.openUsers, d.loadCertificate,
+		d.openPolicies, d.openReports, d.assemble, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -252,6 +254,9 @@ func (d *daemon) assemble(context.Context) error {
 	}
 	out := d.config.outbound(&d.routes)
 	out.Tracer = tracer{d.incidents}
+	if d.reports != nil {
+		out.Observer = d.reports
+	}
 	d.client = outbound.New(out, d.held())
 	d.made(func() error { d.client.Close(); return nil })
 	d.relay = relay.New(d.withPrimary(core, d.config), d.store, d.store, &d.routes, d.processors.paced(d.client), journal{d.journal})
@@ -372,6 +377,9 @@ func (d *daemon) run() {
 		d.relay.Run(ctx)
 	})
 	d.tasks.Go(func() { d.daily(ctx) })
+	if d.reports != nil {
+		d.tasks.Go(func() { d.reports.Run(ctx) })
+	}
 	if len(d.config.Relay.Domains) > 0 {
 		d.tasks.Go(func() { d.watchPrimary(ctx) })
 		d.tasks.Go(func() { d.keepRecipients(ctx) })

@@ -65,6 +65,9 @@ func (c *Config) policy() policy {
 	}
 	if c.byMX() {
 		p.Periods = append(p.Periods, policyPeriod{"MTA-STS policies of recipients' domains", "as the policy says, a year at most; encrypted, and without addresses"})
+		if c.Delivery.TLSReports {
+			p.Periods = append(p.Periods, policyPeriod{"counts for TLS reports", "2 days; encrypted, by domain and host, and without addresses"})
+		}
 	}
 	if len(c.Relay.Domains) > 0 {
 		p.Periods = slices.Insert(p.Periods, 2, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
@@ -136,6 +139,9 @@ func (c *Config) parties() []policyParty {
 	parties = append(parties, policyParty{resolvers, "the domains of recipients, never an address"})
 	if c.byMX() {
 		parties = append(parties, policyParty{"the web server mta-sts.DOMAIN of a recipient's domain that has an MTA-STS policy", "that this relay sends mail to the domain"})
+		if c.Delivery.TLSReports {
+			parties = append(parties, policyParty{"a recipient's domain that asks for TLS reports (RFC 8460)", "how many connections to its hosts met its policy on a day, and why others did not"})
+		}
 	}
 	return parties
 }
@@ -220,6 +226,8 @@ func effects() map[string]effect {
 		"delivery.route.tls":              tls,
 		"primary.tls":                     tls,
 		"delivery.deny_special_addresses": {is(widens, "false"), "a foreign MX record may lead mail into our own networks"},
+
+		"delivery.tls_reports": {is(narrows, "false"), "domains are not told how TLS with their hosts came out"},
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 

@@ -148,6 +148,8 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},
 		"clamd.address":                   {"[clamd]\naddress = \"tcp:192.0.2.7:3310\"", "Wider"},
+		"delivery.tls_reports":            {"[delivery]\ntls_reports = false", "Narrower"},
+		"delivery.fallback":               {"[delivery]\nfallback = \"smart.example:587\"", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},
 		"metrics.address":                 {"[metrics]\naddress = \"127.0.0.1:9587\"", "Wider"},
