@@ -22,7 +22,7 @@ type Result struct {
 	Replies []queue.Reply // one for each of the claim's recipients, in their order
 	Host    netip.Addr    // of the host really connected to; invalid if none was
 	TLS     queue.TLS     // of that connection
-	Reports bool          // the next hop offers DSN: it has taken over the duty to report success (RFC 3461 §6.2)
+	Reports bool          // every hop that took the message offers DSN, and with it the duty to report success (RFC 3461 §6.2)
 }
 
 // Router names destinations. relay/route fills it.

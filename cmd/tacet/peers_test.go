@@ -44,6 +44,7 @@ func TestPeers(t *testing.T) {
 		{"extensions", (*peers).extensions},
 		{"postfix", (*peers).postfix},
 		{"mailservers", (*peers).mailServers},
+		{"reports", (*peers).reports},
 		{"smtpsink", (*peers).smtpSink},
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},

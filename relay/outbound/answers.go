@@ -194,7 +194,8 @@ func (t *transaction) final(r *reply) *fault {
 	q := r.toQueue(queue.StageEnd)
 	if r.class() == 2 { // any 2yz: the peer has the message (RFC 5321 §4.2.1)
 		q.RemoteID = remoteID(q.Text)
-		t.result.Reports = t.result.Reports || t.c.peer.dsn
+		t.mute = t.mute || !t.c.peer.dsn
+		t.result.Reports = !t.mute
 	} else {
 		t.c.reset = true
 	}

@@ -21,6 +21,7 @@ type attempt struct {
 	rcpts  []mailbox // of claim.Recipients
 	open   []int     // indexes into claim.Recipients: those without the last word
 	scan   scan      // what the content needs of a peer
+	mute   bool      // some hop took the message that does not report what becomes of it
 	long   bool      // the content is known to have a line that is too long for text
 
 	result relay.Result

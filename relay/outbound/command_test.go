@@ -233,6 +233,19 @@ func TestReportsDuty(t *testing.T) {
 	}
 }
 
+// Where one of two hops reports nothing, better two reports than none.
+func TestReportsDutyOfTwo(t *testing.T) {
+	one := " LIMITS_RCPTMAX=1_MAILMAX=1"
+	for _, offers := range [][2]string{{pipelines + " DSN" + one, pipelines + one}, {pipelines + one, pipelines + " DSN" + one}} {
+		synctest.Test(t, func(t *testing.T) {
+			r, h := deliver(t, claim(letter, "a@example.com", "b@example.com"), server(offers[0], nil, nil), server(offers[1], nil, nil))
+			if r.Reports || !r.Replies[0].Delivered() || !r.Replies[1].Delivered() || h.dials() != 2 {
+				t.Errorf("%+v over %d connections", r, h.dials())
+			}
+		})
+	}
+}
+
 func TestHELO(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, h := deliver(t, claim(letter, "a@example.com"), server("", nil, func(_ *side, state, _ string) string {
