@@ -20,9 +20,7 @@ func (r *Relay) refuse(f Refusal, subject string, header []byte) {
 		Subject: subject,
 		Stage:   stages[f.Stage],
 	}
-	if f.Origin.Submission {
-		rec.User, rec.Client = f.Origin.User, f.Origin.Client
-	}
+	r.whose(&rec, &f.Origin)
 	switch f.Kind {
 	case RefusedAuth:
 		rec.Event = logging.AuthFailed
@@ -62,7 +60,7 @@ func (r *Relay) refuse(f Refusal, subject string, header []byte) {
 
 // logAccepted records each recipient of a message that was taken.
 func (r *Relay) logAccepted(e *queue.Envelope) {
-	rec := envelopeRecord(e)
+	rec := r.envelopeRecord(e)
 	rec.Event, rec.Time = logging.Accepted, e.Arrived
 	for i := range e.Recipients {
 		rec.Recipient = string(e.Recipients[i].Path)
@@ -72,7 +70,7 @@ func (r *Relay) logAccepted(e *queue.Envelope) {
 
 // logAttempt records what an attempt came to for one recipient.
 func (r *Relay) logAttempt(e *queue.Envelope, o *queue.Outcome, res *Result, now time.Time) {
-	rec := envelopeRecord(e)
+	rec := r.envelopeRecord(e)
 	rcpt := &e.Recipients[o.Recipient]
 	rec.Time = now
 	rec.NextHost = res.Host
@@ -100,7 +98,7 @@ func (r *Relay) logAttempt(e *queue.Envelope, o *queue.Outcome, res *Result, now
 
 // logAction records what an operator did to each unsettled recipient of a message.
 func (r *Relay) logAction(e *queue.Envelope, event logging.Event) {
-	rec := envelopeRecord(e)
+	rec := r.envelopeRecord(e)
 	rec.Event, rec.Stage = event, logging.StageQueue
 	for i := range e.Recipients {
 		if rcpt := &e.Recipients[i]; !rcpt.State.Settled() {
@@ -111,16 +109,14 @@ func (r *Relay) logAction(e *queue.Envelope, event logging.Event) {
 }
 
 // envelopeRecord is what each line about a message says, so that none needs another.
-func envelopeRecord(e *queue.Envelope) logging.Record {
+func (r *Relay) envelopeRecord(e *queue.Envelope) logging.Record {
 	rec := logging.Record{
 		In:     logTLS(e.Origin.TLS),
 		Sender: string(e.Sender), HasSender: true,
 		Subject: e.Subject,
 		ID:      e.ID.String(),
 	}
-	if e.Origin.Submission {
-		rec.User, rec.Client = e.Origin.User, e.Origin.Client
-	}
+	r.whose(&rec, &e.Origin)
 	return rec
 }
 
@@ -148,4 +144,14 @@ func Reason(reply queue.Reply) logging.Reason {
 		return logging.ReasonNone
 	}
 	return reason(&reply)
+}
+
+// whose adds who submitted mail. Who a client outside was is recorded only if the
+// config widens the log so far.
+func (r *Relay) whose(rec *logging.Record, o *queue.Origin) {
+	if o.Submission {
+		rec.User, rec.Client = o.User, o.Client
+	} else if r.config.Load().LogIncoming {
+		rec.Client = o.Client
+	}
 }

@@ -30,6 +30,7 @@ type Config struct {
 	TrustedNetworks []netip.Prefix          // may submit without AUTH
 	Relays          func(queue.Domain) bool // tells relay domains, those of an mx listener; nil: there are none
 	Schedule        queue.Schedule
+	LogIncoming     bool                           // the log names clients outside, too
 	Directory       Directory                      // of their mailboxes; nil: all exist
 	Primaries       map[queue.Destination]struct{} // where mail for relay domains waits; nil: nowhere
 	PrimarySchedule queue.Schedule                 // of what waits there

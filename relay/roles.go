@@ -51,8 +51,23 @@ type Route struct {
 	Domain      string // whose published policies hold for these hops; empty: the hops are configured
 	Authentic   bool   // the hops' names are certain: configured, or validated by DNSSEC from the domain on
 
+	Introduction Introduction // how the hops learn whose mail it is
+
 	Fallback queue.Destination // where to turn if no hop takes the mail for now; empty: nowhere
 }
+
+// Introduction is how a next hop that trusts this relay is told the address of
+// the client that mail from outside came from.
+type Introduction uint8
+
+// The introductions. The first is none at all.
+const (
+	IntroduceNone     Introduction = iota
+	IntroduceXCLIENT               // Postfix, newer Exim: the session is as if the client held it
+	IntroduceXFORWARD              // Postfix: for its log and content filter
+	IntroducePROXYv1               // the PROXY protocol, in text
+	IntroducePROXYv2               // and in binary
+)
 
 // Hop is one address of one next hop.
 type Hop struct {

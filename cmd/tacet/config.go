@@ -44,9 +44,10 @@ type Config struct {
 
 // Listener is one [[listener]].
 type Listener struct {
-	Address string
-	Kind    ListenerKind
-	TLS     ListenerTLS
+	Address   string
+	Kind      ListenerKind
+	TLS       ListenerTLS
+	ProxyFrom []netip.Prefix
 }
 
 // ListenerKind tells who a listener is for.
@@ -85,11 +86,12 @@ type RelayConfig struct {
 // PrimaryConfig is [primary]: what takes the mail for relay.domains. Without
 // Hosts it is what of the domain's MX is preferred to this relay.
 type PrimaryConfig struct {
-	Hosts    []string
-	TLS      relay.TLSPolicy
-	Lifetime time.Duration
-	Probe    time.Duration
-	Alarm    time.Duration
+	Hosts     []string
+	TLS       relay.TLSPolicy
+	Introduce relay.Introduction
+	Lifetime  time.Duration
+	Probe     time.Duration
+	Alarm     time.Duration
 }
 
 // DeliveryConfig is [delivery] with its timeouts and routes.
@@ -193,9 +195,10 @@ type LimitsConfig struct {
 
 // LogConfig is [log].
 type LogConfig struct {
-	Dir       string
-	Retention time.Duration
-	Live      LogLive
+	Dir            string
+	Retention      time.Duration
+	Live           LogLive
+	IncomingClient bool // the client of an mx listener is on record
 
 	// Of single fields; never longer than Retention.
 	RetentionSubject, RetentionClient, RetentionUser time.Duration

@@ -59,6 +59,7 @@ func (c *Config) sections() []section {
 		{"primary", []key{
 			{"hosts", hostsValue{&c.Primary.Hosts}, "what takes the mail for relay.domains, in the order to try them: \"mail.example.org\" or \"192.0.2.1\", that very host. Empty: what of the domain's MX is preferred to this relay. A [[delivery.route]] for the domain goes first"},
 			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
+			{"introduce", enumValue[relay.Introduction]{&c.Primary.Introduce, []string{"none", "xclient", "xforward", "proxy-v1", "proxy-v2"}}, "how a primary that trusts this relay learns the address of the client that mail came from: Postfix takes xclient and xforward, Exim, Postfix and tacet the PROXY protocol"},
 			{"lifetime", durationValue{&c.Primary.Lifetime, time.Minute, 60 * day}, "after it a message that waits for the primary expires"},
 			{"probe", durationValue{&c.Primary.Probe, time.Second, time.Hour}, "how often a primary that cannot be reached is tried, by a connection and no message. Once it answers, or says ETRN, its mail goes out"},
 			{"alarm", durationValue{&c.Primary.Alarm, 0, 60 * day}, "after it mail that still waits for the primary is an operational event; \"0s\": never"},
@@ -113,6 +114,7 @@ func (c *Config) sections() []section {
 			{"retention_client", durationValue{&c.Log.RetentionClient, day, maxRetention}, "of the client's address. Default: as long as the record"},
 			{"retention_user", durationValue{&c.Log.RetentionUser, day, maxRetention}, "of the user. Default: as long as the record"},
 			{"live", enumValue[LogLive]{&c.Log.Live, []string{"plain", "sealed"}}, "the running day as lines of JSON, or encrypted as every day is that is over"},
+			{"incoming_client", boolValue{&c.Log.IncomingClient}, "the address of clients that bring mail for relay.domains is on record, too"},
 			{"full_readers", readersValue{&c.Log.FullReaders}, "users and \"@groups\" who may read all of it, and act, by the control socket. Both lists empty: whom the socket lets in"},
 			{"status_readers", readersValue{&c.Log.StatusReaders}, "those who may see how mail went, without addresses, subjects and clients, and nothing else"},
 		}},
@@ -128,6 +130,7 @@ func (l *Listener) keys() []key {
 		{"address", textValue{&l.Address, listenAddress}, "IP address and port; a socket of systemd's for the same address is taken over"},
 		{"kind", enumValue[ListenerKind]{&l.Kind, []string{"submission", "mx"}}, "submission: AUTH needed; mx: for our relay domains only"},
 		{"tls", enumValue[ListenerTLS]{&l.TLS, []string{"starttls", "implicit", "none"}}, "starttls: the client asks for it; implicit: from the first octet; none: never, and so no AUTH"},
+		{"proxy_from", prefixesValue{&l.ProxyFrom}, "proxies and load balancers before this listener, which say by the PROXY protocol (v1 or v2) who the client is. A connection from them without it is closed"},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -168,7 +169,7 @@ func TestReloadKeepsWhatCannotChange(t *testing.T) {
 	if want := []string{"hostname", "listener", "log"}; !slices.Equal(changed, want) {
 		t.Errorf("changed: %q, want %q", changed, want)
 	}
-	if next.Hostname != "a.example" || next.Listeners[0] != newListener() || next.Delivery.Concurrency != 7 {
+	if next.Hostname != "a.example" || !reflect.DeepEqual(next.Listeners[0], newListener()) || next.Delivery.Concurrency != 7 {
 		t.Errorf("in effect: %+v", next)
 	}
 }

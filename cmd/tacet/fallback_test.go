@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -228,5 +229,44 @@ func soon(t *testing.T, what string, so func() bool) {
 		case <-end:
 			t.Fatalf("waited in vain for %s", what)
 		}
+	}
+}
+
+// The client's address travels with the mail to a primary that trusts the fallback, which
+// itself records it nowhere.
+func TestClientTravels(t *testing.T) {
+	at := closedPort(t)
+	last := startPrimary(t, at)
+	p := startFallback(t, strings.NewReplacer("[127.0.0.1]:1", at, "kind = \"mx\"", "kind = \"mx\"\nproxy_from = [\"127.0.0.0/8\"]").Replace(fallbackText)+
+		"[log]\nincoming_client = true\n")
+	for _, by := range []string{"proxy-v1", "proxy-v2"} {
+		f := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", p.address(0).String(), 1)+"introduce = \""+by+"\"\n")
+		incoming("b@example.org").holdFrom(t, "127.0.0.77", f.address(0).String())
+		select {
+		case <-last.taken:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: the message did not come", by)
+		}
+		f.journal.Secure()
+		if own, err := os.ReadFile(newestLog(t, f)); err != nil || bytes.Contains(own, []byte("127.0.0.77")) || !bytes.Contains(own, []byte("b@example.org")) {
+			t.Errorf("%s: the fallback's log: %v\n%s", by, err, own)
+		}
+	}
+	p.journal.Secure()
+	found, err := os.ReadFile(newestLog(t, p))
+	if err != nil || bytes.Count(found, []byte(`"client":"127.0.0.77"`)) < 2 {
+		t.Errorf("the primary's log: %v\n%s", err, found)
+	}
+	raw, err := net.Dial("tcp", p.address(0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := raw.Write([]byte("EHLO client.example\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(raw); len(said) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection without a header reads %q, %v", said, err)
 	}
 }

@@ -54,7 +54,14 @@ type dialogue []string
 // hold says it and compares each reply.
 func (d dialogue) hold(t *testing.T, address string) {
 	t.Helper()
-	raw, err := net.Dial("tcp", address)
+	d.holdFrom(t, "127.0.0.1", address)
+}
+
+// holdFrom does so as the client of an address.
+func (d dialogue) holdFrom(t *testing.T, client, address string) {
+	t.Helper()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
+	raw, err := from.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func (c *Config) router(dns *lookups) (*route.Router, error) {
 		Hostname: c.Hostname, Postmaster: queue.ForwardPath(c.Postmaster).Domain(),
 		NextHop: hop, Auth: login, TLS: c.Delivery.TLS, Holds: c.Delivery.Load.holds(),
 		DenySpecial: c.Delivery.DenySpecialAddresses, Resolver: dns,
-		RelayDomains: c.Relay.Domains, PrimaryTLS: &c.Primary.TLS,
+		RelayDomains: c.Relay.Domains, PrimaryTLS: &c.Primary.TLS, Introduction: c.Primary.Introduce,
 	}
 	for _, host := range c.Primary.Hosts {
 		primary, err := route.ParseHost(host)
@@ -146,6 +146,7 @@ func (c *Config) core() relay.Config {
 		ReportLanguage:  c.Queue.ReportLanguage,
 		Concurrency:     c.Delivery.Concurrency,
 	}
+	config.LogIncoming = c.Log.IncomingClient
 	if len(c.Relay.Domains) > 0 {
 		config.Relays = route.NewDomains(c.Relay.Domains).Has
 	}
@@ -159,6 +160,7 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 	}
 	if len(c.Relay.Domains) > 0 {
 		config.Turn = turner{d}
+		config.Client = c.Primary.Introduce != relay.IntroduceNone || c.Log.IncomingClient
 	}
 	if d.users != nil {
 		who := logins{d.users, &d.selftest}
@@ -180,7 +182,7 @@ func (c *Config) limits() inbound.Limits {
 }
 
 func (l Listener) inbound() inbound.Listener {
-	var to inbound.Listener
+	to := inbound.Listener{ProxyFrom: l.ProxyFrom}
 	switch l.Kind {
 	case KindSubmission:
 		to.Kind = inbound.Submission

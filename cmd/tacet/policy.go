@@ -250,7 +250,9 @@ func effects() map[string]effect {
 			return neutral
 		}, "how long a message is kept that cannot be delivered"},
 
-		"recipients.probe": {is(widens, "true"), "the primary learns whom senders ask for before it gets mail"},
+		"primary.introduce":   {isNot(widens, "none"), "the address of who sends to relay domains is kept with the mail, and the primary learns it"},
+		"log.incoming_client": {is(widens, "true"), "the address of who sends to relay domains is on record"},
+		"recipients.probe":    {is(widens, "true"), "the primary learns whom senders ask for before it gets mail"},
 
 		"primary.lifetime": {func(c *Config, _ string) direction {
 			switch standard := DefaultConfig().Primary.Lifetime; {
@@ -277,7 +279,7 @@ func effects() map[string]effect {
 		"clamd.scope", "clamd.timeout", "clamd.on_failure",
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
-		"primary.hosts", "primary.probe", "primary.alarm",
+		"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
 		"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
 		"relay.domains", "relay.max_message_size", "relay.max_recipients",
 		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",

@@ -144,6 +144,8 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"delivery.tls":                    {"[delivery]\ntls = \"none\"", "Wider"},
 		"delivery.route.tls":              {"[[delivery.route]]\ndomain = \"example.net\"\ntls = \"none\"", "Wider"},
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
+		"primary.introduce":               {"[primary]\nintroduce = \"xclient\"", "Wider"},
+		"log.incoming_client":             {"[log]\nincoming_client = true", "Wider"},
 		"recipients.probe":                {"[recipients]\nprobe = true", "Wider"},
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},

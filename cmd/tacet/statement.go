@@ -30,18 +30,18 @@ func fieldNames() map[string]fieldName {
 
 // language is one that statements are made in.
 type language struct {
-	and                       string
-	name                      func(fieldName) string
-	period                    func(time.Duration) string
-	logged, headers           string
-	kept, shorter, destroyed  string
-	live, sealed              string
-	incidents, mails, queue   string
-	hops, smarthost, routes   string
-	others, audit             string
-	tls                       map[relay.TLSPolicy]string
-	clients, clear, mx, title string
-	rights                    string
+	and                                          string
+	name                                         func(fieldName) string
+	period                                       func(time.Duration) string
+	logged, headers                              string
+	kept, shorter, destroyed                     string
+	live, sealed                                 string
+	incidents, mails, queue                      string
+	hops, smarthost, routes                      string
+	others, audit                                string
+	tls                                          map[relay.TLSPolicy]string
+	clients, clear, mx, carried, onRecord, title string
+	rights                                       string
 }
 
 func german() language {
@@ -76,10 +76,12 @@ func german() language {
 			relay.TLSVerify:        "Weitergeleitet wird nur mit TLS-Transportverschlüsselung und geprüftem Zertifikat.",
 			relay.TLSNone:          "Beim Weiterleiten wird nicht in jedem Fall TLS-Transportverschlüsselung verwendet, auch wenn der Kommunikationspartner dies unterstützt.",
 		},
-		clients: "Beim Einliefern wird TLS angeboten; eine Anmeldung ist nur verschlüsselt möglich.",
-		clear:   "Ein Zugang zum Einliefern bietet kein TLS an.",
-		mx:      "Für eingehende E-Mails an %s dient dieser Server auch als Mailserver (MX oder Fallback-MX): Er speichert sie nur, bis der zuständige Server sie angenommen hat.",
-		rights:  "Betroffene Personen erhalten auf Wunsch Auskunft über die zu ihrer Adresse gespeicherten Protokolleinträge und E-Mails.",
+		clients:  "Beim Einliefern wird TLS angeboten; eine Anmeldung ist nur verschlüsselt möglich.",
+		clear:    "Ein Zugang zum Einliefern bietet kein TLS an.",
+		mx:       "Für eingehende E-Mails an %s dient dieser Server auch als Mailserver (MX oder Fallback-MX): Er speichert sie nur, bis der zuständige Server sie angenommen hat.",
+		onRecord: "Bei ihnen wird auch die IP-Adresse des einliefernden Servers protokolliert.",
+		carried:  "Die IP-Adresse des einliefernden Servers wird bis zur Weiterleitung mit der E-Mail gespeichert und dem zuständigen Server mitgeteilt.",
+		rights:   "Betroffene Personen erhalten auf Wunsch Auskunft über die zu ihrer Adresse gespeicherten Protokolleinträge und E-Mails.",
 	}
 }
 
@@ -110,10 +112,12 @@ func english() language {
 			relay.TLSVerify:        "Mail is forwarded under TLS transport encryption with a verified certificate only.",
 			relay.TLSNone:          "Mail is not always forwarded under TLS transport encryption, even if the other side supports it.",
 		},
-		clients: "TLS is offered to those who submit mail; a login is possible under TLS only.",
-		clear:   "One way to submit mail offers no TLS.",
-		mx:      "This server also takes incoming e-mails to %s (as MX or fallback MX): it keeps them only until the server in charge has taken them.",
-		rights:  "On request, persons concerned are told which log entries and e-mails are stored about their address.",
+		clients:  "TLS is offered to those who submit mail; a login is possible under TLS only.",
+		clear:    "One way to submit mail offers no TLS.",
+		mx:       "This server also takes incoming e-mails to %s (as MX or fallback MX): it keeps them only until the server in charge has taken them.",
+		onRecord: "Of these the IP address of the delivering server is logged, too.",
+		carried:  "The IP address of the delivering server is kept with the e-mail until it is forwarded, and told to the server in charge.",
+		rights:   "On request, persons concerned are told which log entries and e-mails are stored about their address.",
 	}
 }
 
@@ -130,7 +134,14 @@ func (c *Config) statement(l language) []string {
 		c.transport(l),
 	}
 	if c.hasKind(KindMX) && len(c.Relay.Domains) > 0 {
-		paragraphs = append(paragraphs, fmt.Sprintf(l.mx, l.join(c.Relay.Domains)))
+		text := fmt.Sprintf(l.mx, l.join(c.Relay.Domains))
+		if c.Primary.Introduce != relay.IntroduceNone {
+			text += " " + l.carried
+		}
+		if c.Log.IncomingClient {
+			text += " " + l.onRecord
+		}
+		paragraphs = append(paragraphs, text)
 	}
 	return append(paragraphs, l.audit, l.rights)
 }

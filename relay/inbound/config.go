@@ -19,6 +19,7 @@ type Config struct {
 	Relay    Relay
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
+	Client   bool          // the client's address goes into the envelope on MX listeners too
 	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered
 	Limits   Limits
 	Tracer   relay.Tracer // of dialogues; nil: none
@@ -73,8 +74,9 @@ const (
 
 // Listener is what one listening socket is for.
 type Listener struct {
-	Kind Kind
-	TLS  TLSMode
+	Kind      Kind
+	TLS       TLSMode
+	ProxyFrom []netip.Prefix // proxies, which say who the client is (PROXY protocol v1 or v2); none: clients connect themselves
 }
 
 // Listen opens a TCP socket to serve on. Keep-alive is off: the deadlines

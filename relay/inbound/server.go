@@ -92,7 +92,11 @@ func (s *Server) Serve(ln net.Listener, l Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			s.admit(nc, p)
+			if p.behindProxy(nc) {
+				go s.admitProxied(nc, p)
+			} else {
+				s.admit(nc, p)
+			}
 		case s.isStopping():
 			return nil
 		case passes(err):

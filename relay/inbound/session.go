@@ -40,7 +40,7 @@ func (s *session) mx() bool { return s.port.Kind == MX }
 // submission only.
 func (s *session) origin() queue.Origin {
 	o := queue.Origin{Submission: !s.mx(), User: s.user, TLS: s.conn.TLS()}
-	if o.Submission {
+	if o.Submission || s.server.config.Client {
 		o.Client = s.conn.Client()
 	}
 	return o

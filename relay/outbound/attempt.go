@@ -214,6 +214,10 @@ func (c *Client) takeKept(d queue.Destination, e *queue.Envelope) *conn {
 	case e.TLSOptional:
 		fits = nil
 	}
+	if c.introduces.Load() {
+		plain := fits
+		fits = func(s *conn) bool { return (plain == nil || plain(s)) && s.speaksFor(e) }
+	}
 	for {
 		s := c.pool.take(d, fits)
 		if s == nil {

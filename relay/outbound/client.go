@@ -24,6 +24,8 @@ type Client struct {
 	attempts sync.Pool // of *attempt
 	stats    counters
 
+	introduces atomic.Bool // a session was held in a client's name
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 }

@@ -14,6 +14,8 @@ import (
 // conn is one connection to a next hop. It is used by one goroutine at a time;
 // kill alone may be called from others.
 type conn struct {
+	as introduction
+
 	client *Client
 	dest   queue.Destination
 	hop    relay.Hop

@@ -3,6 +3,7 @@ package outbound
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,8 @@ type peer struct {
 	dsn          bool
 	startTLS     bool
 	requireTLS   bool
+	xclient      bool
+	xforward     bool
 	size         bool
 	maxSize      int64 // with size: 0 is no limit that is said (RFC 1870 §4)
 	authPlain    bool
@@ -50,6 +53,10 @@ func (p *peer) keyword(line []byte) {
 		p.startTLS = true
 	case "REQUIRETLS":
 		p.requireTLS = true
+	case "XCLIENT":
+		p.xclient = slices.ContainsFunc(params, isADDR)
+	case "XFORWARD":
+		p.xforward = slices.ContainsFunc(params, isADDR)
 	case "SIZE":
 		p.size = true
 		if len(params) > 0 {
@@ -61,6 +68,8 @@ func (p *peer) keyword(line []byte) {
 		p.limits(params)
 	}
 }
+
+func isADDR(attribute []byte) bool { return strings.EqualFold(string(attribute), "ADDR") }
 
 func (p *peer) mechanisms(names [][]byte) {
 	for _, name := range names {

@@ -238,6 +238,8 @@ func (v *serverSession) command(line string) bool {
 		return v.answer("helo", line, "250 hop.example")
 	case "STARTTLS":
 		return v.answer("starttls", line, "220 2.0.0 go ahead") && (!v.ok() || v.handshake(v.config))
+	case "XCLIENT", "XFORWARD":
+		return v.answer("introduction", line, "500 5.5.1 what?")
 	case "AUTH":
 		return v.answer("auth", line, "235 2.7.0 welcome")
 	case "RSET":

@@ -35,7 +35,11 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 	if trace != nil && s.hop.Addr != hop.Addr {
 		trace.Line(relay.TraceAside, []byte("(the other address was faster: "+s.hop.Addr.Addr().String()+")"))
 	}
-	if f = s.setUp(auth, sec, why); f != nil {
+	s.as = sec.as
+	if f = s.proxy(); f == nil {
+		f = s.setUp(auth, sec, why)
+	}
+	if f != nil {
 		s.trace = nil // it goes on without this connection
 		f.host, f.tls = s.hop.Addr, s.tls
 		if f.inClear != queue.NoTLSUnset {
@@ -107,6 +111,9 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 		return &fault{reply: queue.Reply{Stage: queue.StageTLS, Cause: queue.CauseTLSRequired}}
 	default:
 		c.tls.None = queue.NoTLSNotOffered
+	}
+	if f := c.xclient(); f != nil {
+		return f
 	}
 	if auth != nil {
 		return c.login(auth)

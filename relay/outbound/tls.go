@@ -25,6 +25,8 @@ type security struct {
 
 	domain string      // to which sessions are reported; empty: to none
 	hold   *relay.Hold // in force; may be nil
+
+	as introduction // beside all that: in whose name the session is held
 }
 
 // verifier judges what a handshake came to: how the peer was verified, or an
@@ -39,7 +41,7 @@ func (unverified) Error() string { return "the peer's certificate is not the req
 // securityFor is what the configuration, the policies that the domain or the
 // host publishes, our login and the message ask for together.
 func (c *Client) securityFor(route *relay.Route, hop *relay.Hop, e *queue.Envelope) security {
-	s := security{verifier: c.verifyPKIX, sni: hop.Name, certain: route.Authentic, domain: route.Domain}
+	s := security{verifier: c.verifyPKIX, sni: hop.Name, certain: route.Authentic, domain: route.Domain, as: c.introductionOf(route, e)}
 	switch route.TLS {
 	case relay.TLSNone:
 		s.off, s.domain = true, ""

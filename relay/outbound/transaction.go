@@ -56,7 +56,9 @@ func (a *attempt) transact(c *conn) (f *fault, stale bool) {
 	t.batch = a.open[:min(len(a.open), c.maxRecipients())]
 	c.mails++
 	c.follow()
-	f = t.run()
+	if f = c.xforward(a.env); f == nil {
+		f = t.run()
+	}
 	if c.trace != nil {
 		remarkFault(c.trace, f)
 		c.trace.End()

@@ -45,7 +45,7 @@ var errHost = errors.New(`a host is "mail.example.org", "192.0.2.1" or "[2001:db
 
 // primaries notes the way of each relay domain.
 func (r *Router) primaries(c Config) {
-	way := choice{primary: true, tls: c.TLS, Holds: c.Holds}
+	way := choice{primary: true, intro: c.Introduction, tls: c.TLS, Holds: c.Holds}
 	way.Every = 0 // what was kept for it is its own, and leaves at once
 	if c.PrimaryTLS != nil {
 		way.tls = *c.PrimaryTLS
@@ -56,7 +56,7 @@ func (r *Router) primaries(c Config) {
 	for name := range NewDomains(c.RelayDomains) {
 		ch := way
 		if rule, ok := r.rules.named(name); ok && !rule.hop.IsZero() {
-			ch = choice{primary: true, hop: rule.hop, tls: rule.tls, auth: rule.auth, Holds: rule.Holds}
+			ch = choice{primary: true, intro: c.Introduction, hop: rule.hop, tls: rule.tls, auth: rule.auth, Holds: rule.Holds}
 		}
 		if r.relays == nil {
 			r.relays = make(map[string]choice)

@@ -46,7 +46,7 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 	ctx, cancel := context.WithTimeoutCause(ctx, routeWithin, errServers)
 	defer cancel()
 	ch := r.choiceFor(d)
-	route := &relay.Route{TLS: ch.tls, Auth: ch.auth, MaxMessages: ch.MaxMessages, Authentic: true}
+	route := &relay.Route{Introduction: ch.intro, TLS: ch.tls, Auth: ch.auth, MaxMessages: ch.MaxMessages, Authentic: true}
 	var fault *relay.RouteError
 	if ch.primary {
 		route.Hops, fault = r.toPrimary(ctx, route, ch, string(d))

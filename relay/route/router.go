@@ -26,9 +26,10 @@ type Config struct {
 
 	Fallback NextHop // for mail that no MX of its domain takes for now; zero: it waits
 
-	RelayDomains []string         // this relay is a fallback MX of these: see primary.go
-	Primary      []NextHop        // their primary, the hosts in the order to try them; empty: the MX preferred to this relay
-	PrimaryTLS   *relay.TLSPolicy // towards it; nil: TLS
+	RelayDomains []string           // this relay is a fallback MX of these: see primary.go
+	Primary      []NextHop          // their primary, the hosts in the order to try them; empty: the MX preferred to this relay
+	PrimaryTLS   *relay.TLSPolicy   // towards it; nil: TLS
+	Introduction relay.Introduction // how it learns whose mail it is
 
 	DenySpecial bool     // no address in a range that [Forbidden] knows, but for configured next hops
 	Resolver    Resolver // nil: a [Stub] with /etc/resolv.conf
@@ -77,7 +78,8 @@ type choice struct {
 	tls  relay.TLSPolicy
 	auth *relay.Login
 
-	primary bool      // of a relay domain
+	primary bool // of a relay domain
+	intro   relay.Introduction
 	others  []NextHop // of a primary, to be tried after hop
 	Holds
 }
