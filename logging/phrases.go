@@ -15,15 +15,20 @@ var strongPhrases = []phraseGroup{
 	{ReasonLinkBlocked, []string{
 		"suspicious url", "malicious url", "blacklisted url", "url listed", "url in this message", "suspicious link", "malicious link",
 		"links in the message", "link in this message", "surbl", "uribl", "blocked url", "url is blocked", "domain found in the message body", "ivmuri"}},
-	{ReasonHeaderInvalid, []string{"rfc 5322 compliant", "headers fail syntax"}},
+	{ReasonHeaderInvalid, []string{"rfc 5322 compliant", "headers fail syntax", "duplicate header", "header error"}},
+	{ReasonSPFFailed, []string{"spf record with a hard fail", "fails to pass spf"}},
+	{ReasonRateLimited, []string{"frequency limited", "recipients this hour", "recipients per hour", "recipients per day", "messages this hour"}},
+	{ReasonRelayDenied, []string{"not configured to relay"}},
+	{ReasonMailboxDisabled, []string{"temporary locked", "temporarily locked", "disabled recipient", "recipient account is blocked", "compte du destinataire est bloqu"}},
+	{ReasonRecipientRestricted, []string{"recipient preferences", "recipient's preferences"}},
 	{ReasonGreylisted, []string{
 		"greylist", "graylist", "grey list", "gray list", "grey-list", "gray-list", "greypass", "postgrey", "try again in 300 seconds",
 		"first time sender", "temporarily rejected as first"}},
 	{ReasonSenderVerifyFailed, []string{
 		"sender verify failed", "sender verification", "could not verify sender", "callback verification", "callout verification", "sender callout",
 		"verification failed for <", "sender address rejected: undeliverable", "sender address rejected: unverified", "cannot verify the sender", "could not complete sender verify"}},
-	{ReasonPTRMissing, []string{"fix reverse dns"}},
-	{ReasonUnauthenticated, []string{"required authentication level"}},
+	{ReasonPTRMissing, []string{"fix reverse dns", "mismatches client ip"}},
+	{ReasonUnauthenticated, []string{"required authentication level", "unauthenticated senders"}},
 	{ReasonSenderDomainUnknown, []string{
 		"sender address rejected: domain", "domain name required for sender", "domain of sender", "sender domain", "invalid dns mx or a", "sender's domain",
 		"from domain", "sending domain does not exist", "sending domain not found", "mail from domain", "envelope sender domain", "does not have valid mx", "no mx or a record",
@@ -98,14 +103,14 @@ var strongPhrases = []phraseGroup{
 		"is disabled", "mailbox disabled", "account disabled", "user disabled", "has been disabled", "disabled mailbox", "is inactive", "mailbox inactive", "inactive user", "inactive account", "account inactive", "suspended", "deactivated", "account has been locked",
 		"account is locked", "account locked", "account closed", "account has been closed", "discontinued", "has been terminated", "account expired", "user expired", "mailbox is frozen", "account is frozen", "mailbox blocked", "account blocked", "no longer active", "over 1 year",
 		"account is closed", "recipient disabled", "address disabled", "recipient is disabled", "account has expired", "disabled user", "administratively disabled"}},
-	{ReasonPolicy, []string{"unusual sending activity"}},
+	{ReasonPolicy, []string{"unusual sending activity", "may not be mail exchanger"}},
 	{ReasonContentRejected, []string{"con:b"}},
-	{ReasonTryAgainLater, []string{"dyn:t"}},
+	{ReasonTryAgainLater, []string{"dyn:t", "not accepting connections"}},
 	{ReasonRecipientRestricted, []string{
 		"resolver.rst", "restricted to", "recipient is not allowed to receive", "only accepts", "accepts mail only", "accept mail only from", "members only", "not allowed to send to", "not allowed to post", "not permitted to send to", "sender not authenticated for",
 		"only authenticated senders", "not on the list of allowed", "allowed senders", "recipient only accepts", "restricted address", "restricted recipient", "restricted access", "from internal senders", "not a member", "not subscribed", "does not have permission to send to", "recipient does not accept mail from",
 		"recipient has blocked", "blocked by the recipient", "recipient's filter", "not accepting messages from you", "refuses mail from", "does not accept mail from you", "personal block list", "not in the recipient", "recipient's block", "rejected by recipient", "refused by recipient", "notauthenticated.group"}},
-	{ReasonSenderNotAllowed, []string{"not owned by user", "sendasdenied", "send as this sender"}},
+	{ReasonSenderNotAllowed, []string{"not owned by user", "sendasdenied", "send as this sender", "address is not verified"}},
 	{ReasonAuthRequired, []string{"rejected: not logged in"}},
 	{ReasonAddressSyntax, []string{"bad sender address syntax", "bad recipient address syntax", "invalid sender address, domain"}},
 	{ReasonSenderRejected, []string{"sender address rejected", "bad outbound sender"}},
@@ -117,7 +122,7 @@ var strongPhrases = []phraseGroup{
 		"recipient not found", "user not found", "account not found", "address not found", "recipnotfound", "unknown recipient", "recipient unknown", "invalid recipient", "recipient invalid", "not a valid recipient", "recipient address rejected: undeliverable", "recipient address rejected: unknown", "unrouteable", "unroutable",
 		"not a valid mailbox", "invalid mailbox", "not a valid user", "invalid user", "addressee unknown", "unknown address", "address unknown", "unknown local", "unknown account", "unknown email", "doesn't have a", "does not have an account", "no valid mailbox", "not our customer", "mailbox no longer", "no longer valid",
 		"no longer available", "no longer in use", "not known here", "not known at this", "is unknown", "name is unknown", "non-existent", "nonexistent", "non existent", "not exist", "bad destination mailbox", "not found in directory", "not listed in", "recipient not recognized", "user not recognized", "recipient is not a local",
-		"is not a known user", "not a known user", "unable to verify recipient", "recipient verification", "recipient verify", "undeliverable address", "user invalid", "invalid address", "existiert nicht", "unbekannt", "cannot find recipient", "no account", "no user", "not a recognised user", "recipient address rejected: user", "longer on server", "could not be found", "destination address is not"}},
+		"is not a known user", "not a known user", "unable to verify recipient", "recipient verification", "recipient verify", "undeliverable address", "user invalid", "invalid address", "existiert nicht", "unbekannt", "cannot find recipient", "no account", "no user", "not a recognised user", "recipient address rejected: user", "longer on server", "not a registered", "could not be found", "destination address is not"}},
 	{ReasonSenderNotAllowed, []string{
 		"send-as", "sender address is not allowed", "not authorized to send as", "not allowed to use this sender", "not authorized to use", "not allowed as sender", "must match the authenticated", "envelope sender does not match",
 		"does not belong to", "not permitted to use the sender", "sender address does not match", "from address does not match", "sender is not authorized", "submit as", "unauthorized sender", "sender not authorized"}},
@@ -153,7 +158,7 @@ var strongPhrases = []phraseGroup{
 		"shutting down", "maintenance", "going down", "system shutdown", "server shutdown", "being shut down", "shutdown in progress", "restarting", "rebooting"}},
 	{ReasonRemoteTimeout, []string{"timeout", "timed out", "time-out", "time out", "idle too long", "idle for too long", "too slow", "took too long"}},
 	{ReasonRemoteDNS, []string{
-		"dns error", "dns failure", "dns lookup", "dns problem", "dns query", "dns temporary", "dns resolution", "dns server", "could not resolve", "cannot resolve", "unable to resolve", "name server", "nameserver", "resolution failure", "host not found", "nxdomain", "servfail", "dns fail", "domain lookup", "name or service not known", "name service"}},
+		"host unknown", "dns error", "dns failure", "dns lookup", "dns problem", "dns query", "dns temporary", "dns resolution", "dns server", "could not resolve", "cannot resolve", "unable to resolve", "name server", "nameserver", "resolution failure", "host not found", "nxdomain", "servfail", "dns fail", "domain lookup", "name or service not known", "name service"}},
 	{ReasonRemoteRouting, []string{
 		"no route", "unable to route", "cannot route", "connection refused", "next hop", "relay host", "unable to connect", "could not connect", "cannot connect", "failed to connect", "upstream", "forwarding failed", "mailer error", "hop not", "delivery path", "destination server", "wrong office 365 region"}},
 	{ReasonSystemProblem, []string{

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,9 @@ func newIncidentOpen(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "open --ticket T --scope KEY=VALUE...",
 		Short: "Open an incident",
-		Long: `Open an incident: from now on the dialogues that match are recorded.
+		Long: `Open an incident: from now on the dialogues that match are recorded. It ends at its
+deadline, when it is closed, and with the relay, at a restart too: its key is in the
+relay's memory alone, so that nothing of it outlives the relay, whatever happens.
 
 A scope is recipient= or sender= (an address, or "@" and a domain; sender=<> is the null
 one), user=, client= (an IP address), next= (host name or IP address of a next hop) or id=
@@ -115,9 +118,11 @@ func localTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:0
 
 func newIncidentList(c *console) *cobra.Command {
 	return &cobra.Command{
-		Use:     "list",
-		Short:   "List the open incidents",
-		Long:    "List the open incidents: by whom, why, for what, until when, and how much they hold.",
+		Use:   "list",
+		Short: "List the open incidents",
+		Long: `List the open incidents: by whom, why, for what, until when at the latest, and how much
+they hold. One that a restart of the relay has ended is no longer among them; its end is in
+the audit log like any other.`,
 		Example: "  tacet incident list\n  tacet incident list --json",
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -136,7 +141,7 @@ func newIncidentList(c *console) *cobra.Command {
 					continue
 				}
 				out := &lineWriter{w: c.out}
-				out.line("%s  ticket %s  by %s  until %s  %s, %s", in.ID, in.Ticket, printable(in.By),
+				out.line("%s  ticket %s  by %s  until %s or the relay's end  %s, %s", in.ID, in.Ticket, printable(in.By),
 					localTime(in.Deadline), plural(in.Lines, "line"), shortOctets(in.Octets))
 				out.line("  %s%s%s", printable(strings.Join(in.Scope, " ")), note(in.WithContent, "  with content"), note(in.Full, "  full: nothing more is recorded"))
 				if out.err != nil {
@@ -144,7 +149,7 @@ func newIncidentList(c *console) *cobra.Command {
 				}
 			}
 			if len(open) == 0 && !c.json {
-				c.note("no incident is open")
+				c.note("no incident is open (a restart of the relay ends them all)")
 			}
 			return nil
 		},
@@ -291,22 +296,27 @@ person's key. The copy is yours to delete: closing the incident does not reach i
 	return cmd
 }
 
-// incidentBanner tells everyone who reads the log that incidents are open. It
-// returns what it has told; what was told before is not told again.
+// incidentBanner tells everyone who reads the log which incidents are open, and which
+// are no longer. What was told before is not told again.
 func (c *console) incidentBanner(ctx context.Context, config *Config, told map[string]bool) {
-	daemon, err := dialControl(ctx, config.controlSocket())
-	if err != nil {
-		return // no daemon, no incident
-	}
-	defer daemon.Close()
 	var open []incidentNotice
-	if daemon.get(ctx, http.MethodGet, "incidents/open", &open) != nil {
+	daemon, err := dialControl(ctx, config.controlSocket())
+	if err == nil { // no daemon, no incident
+		err = errors.Join(daemon.get(ctx, http.MethodGet, "incidents/open", &open), daemon.Close())
+	}
+	if err != nil && !errors.Is(err, errNoDaemon) {
 		return
 	}
 	for _, in := range open {
 		if !told[in.ID] {
 			told[in.ID] = true
-			c.note("INCIDENT %s IS OPEN until %s: dialogues are recorded (ticket %s, by %s)", in.ID, localTime(in.Deadline), in.Ticket, printable(in.By))
+			c.note("INCIDENT %s IS OPEN until %s or the relay's end: dialogues are recorded (ticket %s, by %s)", in.ID, localTime(in.Deadline), in.Ticket, printable(in.By))
+		}
+	}
+	for id := range told {
+		if !slices.ContainsFunc(open, func(in incidentNotice) bool { return in.ID == id }) {
+			delete(told, id)
+			c.note("INCIDENT %s HAS ENDED: what it recorded is destroyed", id)
 		}
 	}
 }
