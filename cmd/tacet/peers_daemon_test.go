@@ -192,7 +192,7 @@ type record struct {
 	line string
 }
 
-type tlsState struct{ Version, Cipher, Verified, None string }
+type tlsState struct{ Version, Cipher, Verified, None, Wanted string }
 
 func (r record) String() string { return r.line }
 

@@ -21,7 +21,7 @@ func TestPeers(t *testing.T) {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
 	}
-	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail"} {
+	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail", "unbound", "ldns-signzone"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Errorf("%s is not installed", program)
 		}
@@ -49,6 +49,7 @@ func TestPeers(t *testing.T) {
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},
 		{"tlspolicy", (*peers).tlsPolicy},
+		{"dane", (*peers).dane},
 		{"badconfig", (*peers).badConfig},
 		{"badstart", (*peers).badStart},
 		{"fulldisk", (*peers).fullDisk},

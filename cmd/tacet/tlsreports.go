@@ -34,8 +34,8 @@ type reportWorld struct {
 	*routes
 }
 
-// Submit implements tlsrpt.World. No one is told what becomes of the report. Its
-// DKIM signature, which RFC 8460 §3 asks for, is that of the relay's other mail, if it makes any.
+// Submit implements tlsrpt.World. No one is told what becomes of the report. It has no
+// DKIM signature, which RFC 8460 §3 asks for: receivers may drop it.
 func (w reportWorld) Submit(ctx context.Context, to string, content []byte) error {
 	e := &queue.Envelope{
 		Sender: queue.ReversePath(w.d.config.Postmaster), Origin: queue.Origin{Local: true},

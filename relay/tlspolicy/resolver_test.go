@@ -82,7 +82,7 @@ func describe(h *relay.Hold) string {
 		words = append(words, fmt.Sprint("refused:", h.Refused))
 	}
 	if h.Failure != 0 {
-		words = append(words, fmt.Sprint("failure:", h.Failure))
+		words = append(words, fmt.Sprint("failure:", uint8(h.Failure)))
 	}
 	return strings.Join(words, " ")
 }
