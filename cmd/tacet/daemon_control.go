@@ -102,6 +102,7 @@ func (d *daemon) health() health {
 	fault("disk_full", errors.Is(err, queue.ErrFull))
 	fault("queue_unwritable", err != nil && !errors.Is(err, queue.ErrFull))
 	fault("queue_unread", d.store.LoadError() != nil)
+	fault("queue_damaged", d.store.Corrupt())
 	fault("messages_damaged", d.store.Stats().Damaged > 0)
 	fault("log_unwritable", d.journal.Err() != nil)
 	if pair := d.certs.current.Load(); pair != nil {

@@ -352,6 +352,9 @@ func (s *Store) dueNow(mi uint32) bool {
 
 // forget takes a message that is settled or deleted out of memory. s.mu is held.
 func (s *Store) forget(mi uint32) {
+	if s.settled != nil {
+		s.settled[s.index.msgs.at(mi).id] = true
+	}
 	s.recent.remove(mi)
 	s.index.remove(mi)
 	if n := len(s.index.byID); n == 0 || n == trimMessages {

@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"tacet/queue"
 )
 
 // rotTable is a store of n messages in one table, with a bit of its middle flipped.
@@ -88,6 +92,12 @@ func TestCorruptCompaction(t *testing.T) {
 	if err := s.compactTables(); err != nil {
 		t.Error(err)
 	}
+	if more, _ := (&scheduler{corrupt: s.isCorrupt}).TrySchedule(); more {
+		t.Error("the engine is let go on with a compaction that cannot end")
+	}
+	if !s.Corrupt() {
+		t.Error("health does not hear of it")
+	}
 	if err := s.failedError(); err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +112,17 @@ func TestCorruptCompaction(t *testing.T) {
 	}
 	if got := deliverAll(t, s); len(got) != 1 {
 		t.Errorf("%d were delivered", len(got))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	<-s.Loaded()
+	if ev.count(EventSalvaged) != 1 || s.Corrupt() {
+		t.Errorf("the next start left the damage where it was: %v", ev.list)
+	}
+	if err := s.db.Compact(t.Context(), []byte{prefixContent}, []byte{prefixState + 1}, false); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -162,44 +183,92 @@ func TestDamagedOptions(t *testing.T) {
 }
 
 // TestUnreadQueue: where the queue could not be read whole at open, no key is
-// destroyed, and the operator hears of both.
+// destroyed, and the operator hears of both. It is read again, without a
+// restart; what was settled meanwhile does not come back by that.
 func TestUnreadQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		s := mustOpen(t, memOptions(mem))
+		<-s.Loaded() // so that the keys move to slots
+		for range 3 {
+			if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var broken atomic.Bool
+		broken.Store(true)
+		failure := errors.New("the disk is broken")
+		var ev events
+		o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if broken.Load() && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, slotName) && op.Offset > 0 {
+				return failure
+			}
+			return nil
+		})))
+		o.Events = ev.add
+		s = mustOpen(t, o)
+		<-s.Loaded()
+		if err := s.LoadError(); !errors.Is(err, failure) {
+			t.Fatalf("the reading ended in %v", err)
+		}
+		if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(keyRetry + time.Second)
+		if ev.count(EventScan) != 2 || ev.count(EventKeys) != 1 || s.LoadError() == nil {
+			t.Errorf("told were %+v", ev.list)
+		}
+		if got := deliverAll(t, s); len(got) != 1 {
+			t.Errorf("%d were delivered of what came since", len(got))
+		}
+		broken.Store(false)
+		time.Sleep(keyRetry)
+		if err := s.LoadError(); err != nil {
+			t.Fatal(err)
+		}
+		if got := deliverAll(t, s); len(got) != 3 {
+			t.Errorf("%d were delivered", len(got))
+		}
+		time.Sleep(o.withDefaults().Epoch + scrubDelay + 2*time.Second)
+		s.keys.slots.mu.Lock()
+		used := s.keys.slots.used
+		s.keys.slots.mu.Unlock()
+		if used != 0 || len(s.keys.ended()) != 0 {
+			t.Errorf("%d slots and %d epochs are left", used, len(s.keys.ended()))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestReadAgain: what is settled while the queue is read again is not given
+// out once more.
+func TestReadAgain(t *testing.T) {
 	mem := vfs.NewMem()
 	s := mustOpen(t, memOptions(mem))
-	<-s.Loaded() // so that its key moves to a slot
-	if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(2000), nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	broken := errors.New("the disk is broken")
-	var ev events
-	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, slotName) && op.Offset > 0 {
-			return broken
+	<-s.Loaded()
+	for range 200 {
+		if err := s.Put(t.Context(), benchMessage(time.Now()), crashContent(100), nil); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})))
-	o.Events = ev.add
-	s = mustOpen(t, o)
-	<-s.Loaded()
-	if err := s.LoadError(); !errors.Is(err, broken) {
-		t.Fatalf("the reading ended in %v", err)
 	}
-	<-s.keep.done
-	if ev.count(EventScan) != 1 || ev.count(EventKeys) != 1 {
-		t.Errorf("told were %+v", ev.list)
+	// As readAgain does it, with deliveries in the worst moment.
+	s.mu.Lock()
+	s.settled = make(map[queue.ID]bool)
+	s.mu.Unlock()
+	snapshot := s.db.NewSnapshot()
+	if got := deliverAll(t, s); len(got) != 200 {
+		t.Errorf("%d were delivered", len(got))
 	}
-	if err := s.Close(); err != nil {
+	s.read(t.Context(), snapshot)
+	if err := s.LoadError(); err != nil {
 		t.Fatal(err)
 	}
-	s = mustOpen(t, memOptions(mem))
-	<-s.Loaded()
-	if err := s.LoadError(); err != nil {
-		t.Error(err)
-	}
-	if got := deliverAll(t, s); len(got) != 1 {
-		t.Errorf("%d were delivered", len(got))
+	if got := deliverAll(t, s); len(got) != 0 {
+		t.Errorf("%d were delivered once more", len(got))
 	}
 }

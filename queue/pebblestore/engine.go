@@ -135,9 +135,13 @@ func (s *Store) corrupted(info pebble.DataCorruptionInfo) {
 func (s *Store) corrupt() {
 	s.corruptOnce.Do(func() {
 		close(s.corruption)
-		go s.markDamaged()
+		s.marks.Go(s.markDamaged)
 	})
 }
+
+// Corrupt tells whether a table was found damaged. Mail flows all the same, but
+// the queue takes more and more of the disk until the process starts anew.
+func (s *Store) Corrupt() bool { return s.isCorrupt() }
 
 // isCorrupt tells whether a table was found damaged.
 func (s *Store) isCorrupt() bool {

@@ -134,7 +134,7 @@ func (s *Store) openDB(dir string, o *pebble.Options) (db *pebble.DB, err error)
 	return db, nil
 }
 
-// damagedOptions puts aside the notes of an earlier engine about its options
+// damagedOptions removes the notes of an earlier engine about its options
 // where they cannot be read. They say nothing that ours do not: the names of
 // records have always been ordered the same way. It tells whether to try again.
 func (s *Store) damagedOptions(o *pebble.Options) bool {
@@ -142,7 +142,7 @@ func (s *Store) damagedOptions(o *pebble.Options) bool {
 	if err != nil {
 		return false
 	}
-	aside := false
+	removed := false
 	for _, name := range names {
 		if !strings.HasPrefix(name, "OPTIONS-") {
 			continue
@@ -157,13 +157,13 @@ func (s *Store) damagedOptions(o *pebble.Options) bool {
 				continue
 			}
 		}
-		if err := s.fs.Rename(path, s.fs.PathJoin(s.opts.Dir, "damaged-"+name)); err != nil {
+		if err := s.fs.Remove(path); err != nil {
 			return false
 		}
-		aside = true
-		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("the engine's options are damaged and were put aside: %w", err)})
+		removed = true
+		s.opts.Events(Event{Kind: EventBackground, Err: fmt.Errorf("the engine's options are damaged and were removed: %w", err)})
 	}
-	return aside
+	return removed
 }
 
 // closeDB closes the engine, whose panics become errors.

@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -45,7 +46,7 @@ func (k *keeper) poke() {
 
 // keepLoop is the keeper's goroutine. It begins once the queue is read: only
 // then is it known which messages need their keys.
-func (s *Store) keepLoop() {
+func (s *Store) keepLoop(ctx context.Context) {
 	k := &s.keep
 	defer close(k.done)
 	select {
@@ -53,12 +54,7 @@ func (s *Store) keepLoop() {
 	case <-k.stop:
 		return
 	}
-	if s.loadErr != nil {
-		// A message that is not known would be lost with its key.
-		if s.closed.Load() {
-			return // Close has ended the reading
-		}
-		s.opts.Events(Event{Kind: EventKeys, Err: fmt.Errorf("no key is destroyed, for the queue was not read whole: %w", s.loadErr)})
+	if !s.readWhole(ctx) {
 		return
 	}
 	if len(s.keys.ended()) > 0 {
@@ -76,6 +72,32 @@ func (s *Store) keepLoop() {
 		s.keepOnce()
 		if next := k.next(); !next.IsZero() {
 			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// readWhole waits until the queue has been read whole: the key of a message
+// that is not known would be destroyed. It returns false where the store ends before.
+func (s *Store) readWhole(ctx context.Context) bool {
+	err := s.loadError()
+	if err == nil {
+		return true
+	}
+	if ctx.Err() == nil {
+		s.opts.Events(Event{Kind: EventKeys, Err: fmt.Errorf("no key is destroyed, for the queue was not read whole: %w", err)})
+	}
+	tick := time.NewTicker(keyRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.keep.stop:
+			return false
+		case <-s.failed:
+			return false
+		case <-tick.C:
+		}
+		if s.readAgain(ctx) == nil {
+			return true
 		}
 	}
 }
@@ -262,7 +284,7 @@ func (s *Store) trimStep(trimmed bool) bool {
 func (s *Store) trimRecords(done chan struct{}) {
 	defer close(done)
 	ids := s.ids()
-	if s.failedError() != nil || len(ids) > trimMessages || s.loadErr != nil {
+	if s.failedError() != nil || len(ids) > trimMessages || s.loadError() != nil {
 		return
 	}
 	b := s.db.NewBatch()

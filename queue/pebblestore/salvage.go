@@ -40,7 +40,7 @@ var errDamage = errors.New("files of the queue are damaged")
 
 // engineFile tells whether a file of the queue's folder belongs to the engine.
 func engineFile(name string) bool {
-	for _, prefix := range []string{"MANIFEST-", "OPTIONS-", "marker.", "damaged-OPTIONS-"} {
+	for _, prefix := range []string{"MANIFEST-", "OPTIONS-", "marker."} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

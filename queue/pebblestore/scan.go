@@ -371,7 +371,7 @@ func (sc *scanner) flush() {
 	s.mu.Lock()
 	for i := range sc.batch {
 		m := &sc.batch[i]
-		if _, known := s.index.byID[m.id]; known {
+		if _, known := s.index.byID[m.id]; known || s.settled[m.id] {
 			continue
 		}
 		mi := s.index.add(message{id: m.id, key: m.key, flags: m.flags, routes: m.routes, sender: m.sender}, m.size)
@@ -399,7 +399,7 @@ func (sc *scanner) missing() {
 	defer s.mu.Unlock()
 	found := false
 	for i, e := range sc.slots {
-		if _, known := s.index.byID[e.id]; !known && !sc.taken[i] {
+		if _, known := s.index.byID[e.id]; !known && !sc.taken[i] && !s.settled[e.id] {
 			s.index.add(message{id: e.id, key: keyRef(e.slot), flags: msgDamaged, routes: s.routing.Load().number}, 0)
 			found = true
 		}

@@ -57,11 +57,13 @@ type Store struct {
 	backgroundErrors atomic.Int32
 	corruption       chan struct{} // closed when a table was found damaged
 	corruptOnce      sync.Once
+	marks            sync.WaitGroup
 	corruptTables    sync.Map    // path of each, to true
 	tables           atomic.Bool // a table was written since space was last given back
 
-	loaded   chan struct{} // closed when the index is complete
-	loadErr  error         // why it is not; set before loaded is closed
+	loaded   chan struct{}     // closed when the queue has been read
+	loadErr  error             // why not all of it; guarded by mu
+	settled  map[queue.ID]bool // what is forgotten while it is read again; guarded by mu
 	stopScan context.CancelFunc
 	ended    chan struct{}
 }
@@ -259,18 +261,48 @@ func (s *Store) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopScan = cancel
 	go func() {
-		defer cancel()
-		err := s.scan(ctx, snapshot)
-		if err = errors.Join(err, snapshot.Close()); err != nil {
-			s.loadErr = err
-			if ctx.Err() == nil {
-				s.opts.Events(Event{Kind: EventScan, Err: err})
-			}
-		}
+		s.read(ctx, snapshot)
 		close(s.loaded)
 		s.opts.Wake()
 	}()
-	go s.keepLoop()
+	go s.keepLoop(ctx)
+}
+
+// read reads what is queued, and notes how that ended.
+func (s *Store) read(ctx context.Context, snapshot *pebble.Snapshot) {
+	err := errors.Join(s.scan(ctx, snapshot), snapshot.Close())
+	s.mu.Lock()
+	s.loadErr = err
+	s.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		s.opts.Events(Event{Kind: EventScan, Err: err})
+	}
+}
+
+// readAgain reads what is queued once more, after that has failed. What is
+// settled while it works does not come back by it.
+func (s *Store) readAgain(ctx context.Context) error {
+	s.mu.Lock()
+	s.settled = make(map[queue.ID]bool)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.settled = nil
+		s.mu.Unlock()
+	}()
+	// What was settled before is deleted in the snapshot after this.
+	if err := s.flush(); err != nil {
+		return err
+	}
+	s.read(ctx, s.db.NewSnapshot())
+	s.opts.Wake()
+	return s.loadError()
+}
+
+func (s *Store) loadError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loadErr
 }
 
 // Loaded is closed when all that was queued at open is known. Until then
@@ -278,11 +310,12 @@ func (s *Store) start() {
 func (s *Store) Loaded() <-chan struct{} { return s.loaded }
 
 // LoadError says why what was queued at open is not all known; nil if it is,
-// or while it is being read.
+// or while it is read for the first time. It is read again every half minute
+// until that succeeds; before, no key is destroyed.
 func (s *Store) LoadError() error {
 	select {
 	case <-s.loaded:
-		return s.loadErr
+		return s.loadError()
 	default:
 		return nil
 	}
@@ -310,7 +343,7 @@ func (s *Store) Close() error {
 	}
 	<-s.keep.done
 	var errs []error
-	if s.loadErr == nil {
+	if s.loadError() == nil {
 		errs = append(errs, s.endEpochs(append(s.keys.ended(), s.keys.current.Load())), s.keys.slots.scrub())
 	}
 	s.committer.close()
@@ -319,6 +352,7 @@ func (s *Store) Close() error {
 	case <-s.failed:
 		return errors.Join(append(errs, s.failedError())...)
 	}
+	s.marks.Wait()
 	err := s.closeDB()
 	if err == nil {
 		s.outcomes.close()

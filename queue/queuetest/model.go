@@ -19,91 +19,102 @@ import (
 func testConcurrent(t *testing.T, s Engine) {
 	const senders, each, lanes = 8, 40, 3
 	destinations := []queue.Destination{"one.example", "two.example", "three.example"}
-	type delivery struct {
-		id        queue.ID
-		recipient int
-	}
-	var mu sync.Mutex
-	seen := make(map[delivery]int)
 	total := senders * each * len(destinations)
-	left := total
-	over := make(chan struct{})
-
+	b := &bustle{s: s, seen: make(map[delivery]int), left: total, over: make(chan struct{})}
 	var wg sync.WaitGroup
 	for i := range senders {
-		wg.Go(func() {
-			for n := range each {
-				e := message(time.Now(), "a@one.example", "b@two.example", "c@three.example")
-				b := content(100 + i*each + n)
-				var err error
-				if n%10 == 9 {
-					err = s.Put(t.Context(), e, b[:50], bytes.NewReader(b[50:]))
-				} else {
-					err = s.Put(t.Context(), e, b, nil)
-				}
-				if err != nil {
-					t.Errorf("Put: %v", err)
-					return
-				}
-			}
-		})
+		wg.Go(func() { b.send(t, i*each, each) })
 	}
 	for _, d := range destinations {
 		for lane := range lanes {
-			wg.Go(func() {
-				for turn := 0; ; turn++ {
-					select {
-					case <-over:
-						return
-					case <-t.Context().Done():
-						return
-					default:
-					}
-					c, err := s.Claim(t.Context(), d, time.Now())
-					if err != nil {
-						t.Errorf("Claim: %v", err)
-						return
-					}
-					if c == nil {
-						s.Due(time.Now())
-						continue
-					}
-					if (turn+lane)%7 == 0 {
-						s.Release(c)
-						continue
-					}
-					if (turn+lane)%5 == 0 {
-						settle(t, s, c, all(c, func(i int) queue.Outcome { return deferred(i, time.Now()) })...)
-						continue
-					}
-					if b := body(t, c); !bytes.Equal(b, content(int(c.Envelope.Size))) {
-						t.Error("a content differs")
-					}
-					outcomes := all(c, delivered)
-					mu.Lock()
-					for _, i := range c.Recipients {
-						seen[delivery{c.Envelope.ID, i}]++
-						if left--; left == 0 {
-							close(over)
-						}
-					}
-					mu.Unlock()
-					settle(t, s, c, outcomes...)
-				}
-			})
+			wg.Go(func() { b.deliver(t, d, lane) })
 		}
 	}
 	wg.Wait()
-	if len(seen) != total {
-		t.Fatalf("%d deliveries, want %d", len(seen), total)
+	if len(b.seen) != total {
+		t.Fatalf("%d deliveries, want %d", len(b.seen), total)
 	}
-	for d, n := range seen {
+	for d, n := range b.seen {
 		if n != 1 {
 			t.Fatalf("%v was delivered %d times", d, n)
 		}
 	}
 	empty(t, s)
 	empty(t, s.Reopen(t))
+}
+
+type delivery struct {
+	id        queue.ID
+	recipient int
+}
+
+// bustle counts what many sessions and lanes deliver.
+type bustle struct {
+	s    Engine
+	mu   sync.Mutex
+	seen map[delivery]int
+	left int
+	over chan struct{} // closed when nothing is left
+}
+
+// send puts each messages, whose sizes begin with first.
+func (b *bustle) send(t *testing.T, first, each int) {
+	for n := range each {
+		e := message(time.Now(), "a@one.example", "b@two.example", "c@three.example")
+		text := content(100 + first + n)
+		var err error
+		if n%10 == 9 {
+			err = b.s.Put(t.Context(), e, text[:50], bytes.NewReader(text[50:]))
+		} else {
+			err = b.s.Put(t.Context(), e, text, nil)
+		}
+		if err != nil {
+			t.Errorf("Put: %v", err)
+			return
+		}
+	}
+}
+
+// deliver works at a destination until nothing is left anywhere.
+func (b *bustle) deliver(t *testing.T, d queue.Destination, lane int) {
+	for turn := lane; ; turn++ {
+		select {
+		case <-b.over:
+			return
+		case <-t.Context().Done():
+			return
+		default:
+		}
+		c, err := b.s.Claim(t.Context(), d, time.Now())
+		switch {
+		case err != nil:
+			t.Errorf("Claim: %v", err)
+			return
+		case c == nil:
+			b.s.Due(time.Now())
+		case turn%7 == 0:
+			b.s.Release(c)
+		case turn%5 == 0:
+			settle(t, b.s, c, all(c, func(i int) queue.Outcome { return deferred(i, time.Now()) })...)
+		default:
+			if text := body(t, c); !bytes.Equal(text, content(int(c.Envelope.Size))) {
+				t.Error("a content differs")
+			}
+			b.delivered(c)
+			settle(t, b.s, c, all(c, delivered)...)
+		}
+	}
+}
+
+func (b *bustle) delivered(c *queue.Claim) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, i := range c.Recipients {
+		b.seen[delivery{c.Envelope.ID, i}]++
+		if b.left--; b.left == 0 {
+			close(b.over)
+		}
+	}
 }
 
 // model is what the queue should hold.
