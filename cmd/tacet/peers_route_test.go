@@ -104,6 +104,41 @@ xn--mller-kva.example. 60 IN MX 10 good.example.
 	}
 }
 
+// fallback: what no MX takes for now goes to the fallback, and nothing else does.
+func (p *peers) fallback(t *testing.T) {
+	second := newSink(t)
+	greylisting := newSink(t, func(s *sink) { s.addr = "127.83.21.11:25" })
+	greylisting.answer(always("RCPT", "450 4.7.1 greylisted"))
+	busy := newSink(t, func(s *sink) { s.addr = "127.83.21.12:25" })
+	busy.answer(always("CONNECT", "421 4.3.2 not now"))
+	resolver := newDNS(t, `
+down.example. 60 IN MX 10 host.down.example.
+host.down.example. 60 IN A 127.83.21.13
+busy.example. 60 IN A 127.83.21.12
+grey.example. 60 IN A 127.83.21.11
+null.example. 60 IN MX 0 .
+`)
+	d := p.daemon(t, trustLoopback+fmt.Sprintf("[delivery]\ndeny_special_addresses = false\nfallback = %q\n[dns]\nresolvers = [%q]\n", hop(second.addr), resolver))
+	cases := []struct{ domain, event, reason string }{
+		{"down.example", "delivered", ""}, {"busy.example", "delivered", ""}, {"slow.servfail", "delivered", ""},
+		{"grey.example", "deferred", "greylisted"}, {"null.example", "failed", "null_mx"}, {"gone.example", "failed", "no_such_domain"},
+	}
+	for n, c := range cases {
+		if err := submitOne(d.starttls, numbered(n, 3000), "anna@null.example", "bob@"+c.domain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range cases {
+		r := d.settled("bob@" + c.domain)
+		if r.Status.Event != c.event || r.Status.Reason != c.reason || c.event == "delivered" && r.NextHost != "127.0.0.1" {
+			t.Errorf("want %s, reason %q; the log says\n%s", c.event, c.reason, r.line)
+		}
+	}
+	if n := len(second.mail.all()); n != 3 {
+		t.Errorf("the fallback got %d messages, want 3", n)
+	}
+}
+
 // tlsPolicy: every policy towards next hops with every kind of TLS.
 func (p *peers) tlsPolicy(t *testing.T) {
 	stranger := newIdentity(t, workDir(t))

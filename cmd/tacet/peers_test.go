@@ -48,6 +48,7 @@ func TestPeers(t *testing.T) {
 		{"smtpsink", (*peers).smtpSink},
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},
+		{"fallback", (*peers).fallback},
 		{"tlspolicy", (*peers).tlsPolicy},
 		{"dane", (*peers).dane},
 		{"badconfig", (*peers).badConfig},

@@ -102,16 +102,15 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 	if w.cr {
 		returns++ // the one before p
 	}
+	line, longest := w.line, 0 // of a line, with its CR
 	for at := 0; ; {
 		i := lineEnd(p[at:])
 		if i < 0 {
-			w.line += len(p) - at
+			line += len(p) - at
 			break
 		}
-		if w.line+i > maxTextLine+1 { // with its CR
-			w.long = true
-		}
-		w.line = 0
+		longest = max(longest, line+i)
+		line = 0
 		at += i
 		if at == 0 && !w.cr || at > 0 && p[at-1] != '\r' {
 			return dot, false
@@ -125,7 +124,8 @@ func (w *contentWriter) check(p []byte) (dot int, ok bool) {
 	if w.cr {
 		returns-- // its LF is to come
 	}
-	if w.line > maxTextLine+1 || w.line > maxTextLine && !w.cr {
+	w.line = line
+	if longest > maxTextLine+1 || line > maxTextLine+1 || line > maxTextLine && !w.cr {
 		w.long = true
 	}
 	return dot, returns == 0
