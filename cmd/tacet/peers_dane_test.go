@@ -138,15 +138,15 @@ func (p *peers) dane(t *testing.T) {
 	newPolicyServer(t, dir, "127.83.22.3", web, "version: STSv1\nmode: enforce\nmx: *.good.plain.example\nmax_age: 86400\n")
 
 	d := p.newDaemon(t, trustLoopback+fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n[[delivery.route]]\ndomain = \"postfix.example\"\nnext_hop = \"[postfix.dane.example]:%s\"\n", resolver, portOf(t, postfix.addr)))
-	roots := ""
+	var roots strings.Builder
 	for _, id := range []identity{mx, web} {
 		pem, err := os.ReadFile(id.cert)
 		if err != nil {
 			t.Fatal(err)
 		}
-		roots += string(pem)
+		roots.WriteString(string(pem))
 	}
-	d.env = []string{"SSL_CERT_FILE=" + writeFile(t, filepath.Join(dir, "roots.pem"), roots)}
+	d.env = []string{"SSL_CERT_FILE=" + writeFile(t, filepath.Join(dir, "roots.pem"), roots.String())}
 	d.start()
 	p.published(t, d)
 }

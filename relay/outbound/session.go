@@ -92,6 +92,9 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 	switch {
 	case sec.off && sec.required:
 		c.tls.None = queue.NoTLSOff
+		if sec.wanted == queue.WantedRequireTLS {
+			return noRequireTLS(queue.StageTLS)
+		}
 		return broken(queue.StageTLS, queue.CauseTLSRequired, nil)
 	case sec.off:
 		c.tls.None = why

@@ -61,7 +61,7 @@ func (c *Client) securityFor(route *relay.Route, hop *relay.Hop, e *queue.Envelo
 		c.obey(&s, hop.Hold)
 	}
 	if route.Auth != nil { // a password never goes in the clear (RFC 4954 §4)
-		s.required = true
+		s.required, s.wanted = true, max(s.wanted, queue.WantedRequire)
 	}
 	if e.RequireTLS { // RFC 8689 §4.2.1
 		s.required, s.verified, s.wanted = true, true, queue.WantedRequireTLS

@@ -50,7 +50,7 @@ func (r *Resolver) Route(ctx context.Context, d queue.Destination) (*relay.Route
 	if err != nil || route.TLS == relay.TLSNone {
 		return route, err
 	}
-	if route.Authentic {
+	if route.Authentic && slices.ContainsFunc(route.Hops, named) {
 		r.holdByDANE(ctx, route)
 	}
 	if route.Domain != "" && slices.ContainsFunc(route.Hops, open) {
@@ -67,6 +67,9 @@ func (r *Resolver) Route(ctx context.Context, d queue.Destination) (*relay.Route
 	return route, nil
 }
 
+// named tells that the host's address comes from the DNS.
+func named(hop relay.Hop) bool { return hop.Canonical != "" }
+
 // open tells that DANE left the question of the host's certificate open.
 func open(hop relay.Hop) bool {
 	return hop.Hold == nil || hop.Hold.By == relay.HeldByNothing && hop.Hold.Refused == queue.CauseNone
@@ -77,7 +80,7 @@ func open(hop relay.Hop) bool {
 func (r *Resolver) holdByDANE(ctx context.Context, route *relay.Route) {
 	var wg sync.WaitGroup
 	for i := range route.Hops {
-		if hop := &route.Hops[i]; hop.Canonical != "" && firstOf(route, i) == i {
+		if hop := &route.Hops[i]; named(*hop) && firstOf(route, i) == i {
 			wg.Go(func() { hop.Hold = r.dane(ctx, route, hop) })
 		}
 	}

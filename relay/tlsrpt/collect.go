@@ -1,6 +1,8 @@
 package tlsrpt
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"sync"
 	"time"
@@ -11,10 +13,12 @@ import (
 // The limits of what is counted. Beyond them sessions are not counted at all,
 // or without their host.
 const (
-	maxDomains  = 10_000 // of one day
-	maxPolicies = 10     // of a domain on one day
-	maxDetails  = 50     // results of a policy
-	maxStrings  = 40     // lines of a policy
+	maxDomains  = 10_000   // of one day
+	maxPolicies = 10       // of a domain on one day
+	maxDetails  = 50       // results of a policy
+	maxStrings  = 40       // lines of a policy
+	maxString   = 512      // octets of a line; a longer one is left out
+	maxOctets   = 16 << 20 // of all that is counted, as estimated
 )
 
 // Collector counts sessions by day. It fills [relay.TLSObserver]. All methods
@@ -22,15 +26,16 @@ const (
 type Collector struct {
 	config Config
 
-	mu    sync.Mutex
-	days  map[string]map[string]domainCounts // by UTC date and domain
-	dirty bool
+	mu     sync.Mutex
+	days   map[string]map[string]domainCounts // by UTC date and domain
+	octets int
+	dirty  bool
 }
 
 var _ relay.TLSObserver = (*Collector)(nil)
 
 // domainCounts are a domain's sessions by the policy that was in force. The
-// key is the policy as one text.
+// key is its type and a digest of it.
 type domainCounts map[string]*policyCounts
 
 // policyCounts are the sessions under one policy.
@@ -54,46 +59,92 @@ func (c *Collector) Observe(s relay.TLSSession) {
 	}
 	domain := day[s.Domain]
 	if domain == nil {
-		if len(day) >= maxDomains {
+		if len(day) >= maxDomains || c.octets >= maxOctets {
 			return
 		}
 		domain = make(domainCounts)
 		day[s.Domain] = domain
+		c.octets += 128 + len(s.Domain)
 	}
 	c.dirty = true
-	domain.count(s)
+	c.octets += domain.count(s, c.octets < maxOctets)
 }
 
-func (d domainCounts) count(s relay.TLSSession) {
+// cost estimates the memory of p, in octets.
+func (p *policyCounts) cost() int {
+	n := 256
+	for _, list := range [][]string{p.Strings, p.Hosts} {
+		for _, s := range list {
+			n += 16 + len(s)
+		}
+	}
+	for what := range p.Bad {
+		n += 32 + len(what)
+	}
+	return n
+}
+
+// recount estimates anew what is counted. c.mu is held, or c is new.
+func (c *Collector) recount() {
+	c.octets = 0
+	for _, day := range c.days {
+		for name, domain := range day {
+			c.octets += 128 + len(name)
+			for _, p := range domain {
+				c.octets += p.cost()
+			}
+		}
+	}
+}
+
+// short is what is kept of the lines of a policy.
+func short(lines []string) []string {
+	var kept []string
+	for _, line := range lines {
+		if len(line) <= maxString && len(kept) < maxStrings {
+			kept = append(kept, line)
+		}
+	}
+	return kept
+}
+
+// count adds one session, and what is new about it only if there is room. It
+// returns how much more memory that takes.
+func (d domainCounts) count(s relay.TLSSession, room bool) (grown int) {
 	kind := typeOf(s.Hold)
 	key := kind
 	if s.Hold != nil {
-		key += "\n" + strings.Join(s.Hold.Policy, "\n")
+		sum := sha256.Sum256([]byte(strings.Join(s.Hold.Policy, "\n")))
+		key += " " + hex.EncodeToString(sum[:8])
 	}
 	p := d[key]
 	if p == nil {
-		if len(d) >= maxPolicies {
-			return
+		if len(d) >= maxPolicies || !room {
+			return 0
 		}
 		p = &policyCounts{Type: kind}
 		if s.Hold != nil {
-			p.Strings = s.Hold.Policy[:min(len(s.Hold.Policy), maxStrings)]
-			p.Hosts = s.Hold.Hosts[:min(len(s.Hold.Hosts), maxStrings)]
+			p.Strings, p.Hosts = short(s.Hold.Policy), short(s.Hold.Hosts)
 		}
 		d[key] = p
+		grown = p.cost()
 	}
 	if s.Failure == relay.TLSFailureNone {
 		p.Good++
-		return
+		return grown
 	}
 	if p.Bad == nil {
 		p.Bad = make(map[string]int64)
 	}
 	result := s.Failure.String() + " " + s.Host
-	if _, ok := p.Bad[result]; !ok && len(p.Bad) >= maxDetails {
-		result = s.Failure.String() + " "
+	if _, ok := p.Bad[result]; !ok && (len(p.Bad) >= maxDetails || !room) {
+		result = s.Failure.String() + " " // there are few of these
+	}
+	if p.Bad[result] == 0 {
+		grown += 32 + len(result)
 	}
 	p.Bad[result]++
+	return grown
 }
 
 // typeOf is the policy-type of RFC 8460 §4.4.

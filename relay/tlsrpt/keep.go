@@ -41,6 +41,7 @@ func (c *Collector) forget(now time.Time) {
 			c.dirty = true
 		}
 	}
+	c.recount()
 }
 
 // save gives the counts to the Keeper, unless it has them.

@@ -121,6 +121,9 @@ func (c *Collector) report(ctx context.Context) (left bool) {
 			c.settle(day, domain)
 		}
 	}
+	c.mu.Lock()
+	c.recount()
+	c.mu.Unlock()
 	c.tell(c.save())
 	return left
 }

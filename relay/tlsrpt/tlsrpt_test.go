@@ -252,6 +252,21 @@ func TestBounds(t *testing.T) {
 		if len(day) != maxDomains || len(day["d1"]) != maxPolicies || len(day["d2"]["no-policy-found"].Bad) != maxDetails+1 || day["d2"]["no-policy-found"].Bad["starttls-not-supported "] != 50 {
 			t.Errorf("%d domains, %d policies, %v", len(day), len(day["d1"]), day["d2"])
 		}
+		for i := range 100 {
+			hold := &relay.Hold{By: relay.HeldBySTS, Policy: []string{strings.Repeat("x", maxString+1), "short"}}
+			for range 40 {
+				hold.Policy = append(hold.Policy, fmt.Sprint(i, strings.Repeat("y", maxString-10)))
+			}
+			for j := range maxDomains / 100 {
+				c.Observe(relay.TLSSession{Domain: fmt.Sprint("d", j*100+i), Host: "mx", Hold: hold})
+			}
+		}
+		if kept := c.octets; kept < maxOctets || kept > maxOctets+100_000 || len(day["d100"]) != 2 {
+			t.Errorf("%d octets are kept", kept)
+		}
+		if c.recount(); c.octets < maxOctets || c.octets > maxOctets+100_000 {
+			t.Errorf("%d octets are counted", c.octets)
+		}
 		w.kept = []byte(`{"2099-01-01":{"x":{}},"1999-01-01":{"x":{}},"nonsense":{"x":{}},"1999-12-31":{"x":{}}}`)
 		if c = w.collector(t); len(c.days) != 1 || c.days["1999-12-31"] == nil {
 			t.Errorf("kept %v", c.days)
