@@ -28,6 +28,7 @@ type Config struct {
 	Relay      RelayConfig
 	Primary    PrimaryConfig
 	Recipients RecipientsConfig
+	Edge       EdgeConfig
 	Delivery   DeliveryConfig
 	DNS        DNSConfig
 	Queue      QueueConfig
@@ -92,6 +93,14 @@ type PrimaryConfig struct {
 	Lifetime  time.Duration
 	Probe     time.Duration
 	Alarm     time.Duration
+}
+
+// EdgeConfig is [edge]: what clients of mx listeners are judged by.
+type EdgeConfig struct {
+	AddressLists, DomainLists []string
+	Helo                      bool
+	Pause, Greylist           time.Duration
+	Connections, Messages     int
 }
 
 // DeliveryConfig is [delivery] with its timeouts and routes.

@@ -72,6 +72,15 @@ func (c *Config) sections() []section {
 			{"unknown", enumValue[recipients.Policy]{&c.Recipients.Unknown, []string{"accept", "defer"}}, "what becomes of a recipient of whom nothing is known: accept, or defer with 450"},
 			{"probe", boolValue{&c.Recipients.Probe}, "ask the primary for those of whom the list says nothing, by RCPT without content; the answers are kept as hashes"},
 		}},
+		{"edge", []key{
+			{"address_lists", domainsValue{&c.Edge.AddressLists}, "block lists (DNS zones) that a client's address must not be on, such as \"zen.spamhaus.org\". They learn the addresses of clients"},
+			{"domain_lists", domainsValue{&c.Edge.DomainLists}, "block lists that a sender's domain must not be on. They learn the domains of senders"},
+			{"helo", boolValue{&c.Edge.Helo}, "refuse clients that do not name themselves by a full host name or their own address, or take our name"},
+			{"greet_pause", durationValue{&c.Edge.Pause, 0, 30 * time.Second}, "before the greeting; who speaks during it is no mail server and turned away. \"0s\": none"},
+			{"greylist", durationValue{&c.Edge.Greylist, 0, time.Hour}, "how long a sender has to wait at the first time, such as \"5m\"; kept in memory, as hashes. \"0s\": nobody has to"},
+			{"connections_per_minute", numberValue{&c.Edge.Connections, 0, 100_000}, "of one client network (IPv4 address, IPv6 /64); 0: any number"},
+			{"messages_per_minute", numberValue{&c.Edge.Messages, 0, 100_000}, "of one client network; 0: any number"},
+		}},
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},

@@ -17,6 +17,7 @@ func (c *Config) keepFixed(next *Config) []string {
 		{"auth.users_file", &c.Auth.UsersFile, &next.Auth.UsersFile},
 		{"delivery.tls_reports", &c.Delivery.TLSReports, &next.Delivery.TLSReports},
 		{"delivery.timeouts", &c.Delivery.Timeouts, &next.Delivery.Timeouts},
+		{"edge", &c.Edge, &next.Edge},
 		{"primary.introduce", &c.Primary.Introduce, &next.Primary.Introduce},
 		{"log", &c.Log, &next.Log},
 		{"keys", &c.Keys, &next.Keys},

@@ -125,6 +125,7 @@ func (m *meters) inbound(s *inbound.Stats) {
 	const ended, help = "sessions_ended_total", "Sessions that the relay ended, by cause."
 	m.add(count, ended, help, label("cause", "errors"), load(&s.ErrorBudget))
 	m.add(count, ended, help, label("cause", "foreign"), load(&s.Foreign))
+	m.add(count, ended, help, label("cause", "early"), load(&s.Early))
 	m.add(count, ended, help, label("cause", "idle"), load(&s.TimedOut))
 	m.add(count, ended, help, label("cause", "stalled"), load(&s.Stalled))
 	m.add(count, ended, help, label("cause", "panic"), load(&s.Panics))

@@ -159,7 +159,10 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
 	}
 	if len(c.Relay.Domains) > 0 {
-		config.Turn = turner{d}
+		config.Turn, config.Pause = turner{d}, c.Edge.Pause
+		if guard := c.guard(&d.routes); guard != nil {
+			config.Edge = guard
+		}
 		config.Client = c.Primary.Introduce != relay.IntroduceNone || c.Log.IncomingClient
 	}
 	if d.users != nil {

@@ -118,6 +118,12 @@ func (c *Config) parties() []policyParty {
 	if c.Delivery.Fallback != "" {
 		parties = append(parties, policyParty{c.Delivery.Fallback, "mail that no MX of its domain takes for now"})
 	}
+	if len(c.Edge.AddressLists) > 0 {
+		parties = append(parties, policyParty{strings.Join(c.Edge.AddressLists, ", "), "the addresses of clients that bring mail for relay domains"})
+	}
+	if len(c.Edge.DomainLists) > 0 {
+		parties = append(parties, policyParty{strings.Join(c.Edge.DomainLists, ", "), "the domains of senders to relay domains"})
+	}
 	for _, r := range c.Delivery.Routes {
 		who := r.NextHop
 		if who == "" {
@@ -252,6 +258,8 @@ func effects() map[string]effect {
 
 		"primary.introduce":   {isNot(widens, "none"), "the address of who sends to relay domains is kept with the mail, and the primary learns it"},
 		"log.incoming_client": {is(widens, "true"), "the address of who sends to relay domains is on record"},
+		"edge.address_lists":  {isNot(widens, "[]"), "the operators of these lists learn the addresses of who sends to relay domains"},
+		"edge.domain_lists":   {isNot(widens, "[]"), "the operators of these lists learn the domains of who sends to relay domains"},
 		"recipients.probe":    {is(widens, "true"), "the primary learns whom senders ask for before it gets mail"},
 
 		"primary.lifetime": {func(c *Config, _ string) direction {
@@ -279,6 +287,7 @@ func effects() map[string]effect {
 		"clamd.scope", "clamd.timeout", "clamd.on_failure",
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
+		"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
 		"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
 		"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
 		"relay.domains", "relay.max_message_size", "relay.max_recipients",

@@ -146,6 +146,8 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
 		"primary.introduce":               {"[primary]\nintroduce = \"xclient\"", "Wider"},
 		"log.incoming_client":             {"[log]\nincoming_client = true", "Wider"},
+		"edge.address_lists":              {"[edge]\naddress_lists = [\"zen.example\"]", "Wider"},
+		"edge.domain_lists":               {"[edge]\ndomain_lists = [\"dbl.example\"]", "Wider"},
 		"recipients.probe":                {"[recipients]\nprobe = true", "Wider"},
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},

@@ -20,6 +20,8 @@ type Config struct {
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
 	Client   bool          // the client's address goes into the envelope on MX listeners too
+	Edge     Edge          // judges clients of MX listeners; nil: nobody does
+	Pause    time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1)
 	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered
 	Limits   Limits
 	Tracer   relay.Tracer // of dialogues; nil: none
@@ -123,6 +125,10 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 	}
 	if l.Kind == MX && s.config.Turn != nil {
 		set.Etrn = s.turn
+	}
+	if l.Kind == MX && !set.Implicit {
+		set.Pause = s.config.Pause
+		set.Early = func() { s.early(l) }
 	}
 	return set.Prepare()
 }

@@ -19,6 +19,8 @@ var (
 		Text: "Too many recipients, send the rest with another message"}
 	errCredentials = &relay.Rejection{Code: 535, Enhanced: queue.Enhanced{5, 7, 8}, Class: relay.ClassAuth,
 		Text: "User name or password is wrong"}
+	errEarly = &relay.Rejection{Code: 554, Enhanced: queue.Enhanced{5, 5, 1}, Class: relay.ClassSyntax,
+		Text: "The client spoke before it was greeted"} // for the log: the wire says so itself
 	errSASL = &relay.Rejection{Code: 501, Enhanced: queue.Enhanced{5, 5, 2}, Class: relay.ClassSyntax,
 		Text: "Not a valid response of this mechanism"}
 	errMechanism = &relay.Rejection{Code: 504, Enhanced: queue.Enhanced{5, 5, 4}, Class: relay.ClassSyntax,

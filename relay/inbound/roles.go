@@ -40,6 +40,18 @@ type Authenticator interface {
 	Exists(user string) bool
 }
 
+// Edge judges the clients of MX listeners before they bring anything.
+// relay/edge fills it. An error is a [*relay.Rejection]. All methods may be called
+// at the same time.
+type Edge interface {
+	// Connect judges a connection. It must not wait.
+	Connect(client netip.Addr) error
+	// Sender judges a MAIL command, in bounded time.
+	Sender(ctx context.Context, client netip.Addr, helo string, from queue.ReversePath) error
+	// Recipient judges a RCPT command that is good otherwise.
+	Recipient(client netip.Addr, from queue.ReversePath, to queue.ForwardPath) error
+}
+
 // Turner starts the delivery of what waits for a host that is back (ETRN, RFC 1985).
 type Turner interface {
 	// Turn starts the queue that client names and returns how many messages

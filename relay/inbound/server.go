@@ -156,7 +156,11 @@ func (s *Server) admit(nc net.Conn, p *port) {
 	set := p.settings.Load()
 	c := &client{Conn: wire.New(nc, set), port: p}
 	c.key = clientKey(c.Client())
-	if reply := s.add(c); reply != "" {
+	reply := s.judge(c.Client(), p)
+	if reply == "" {
+		reply = s.add(c)
+	}
+	if reply != "" {
 		s.stats.TurnedAway.Add(1)
 		if !set.Implicit { // it fits into the socket's buffer: this does not wait
 			_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
@@ -168,10 +172,29 @@ func (s *Server) admit(nc net.Conn, p *port) {
 	s.stats.Connections.Add(1)
 	s.stats.Open.Add(1)
 	c.OnClose = func() { s.remove(c) }
-	if _, ok := nc.(*net.TCPConn); ok {
+	if _, ok := nc.(*net.TCPConn); ok && set.Pause == 0 {
 		c.Greet() // one change of goroutines earlier
 	}
 	go s.converse(c)
+}
+
+// judge asks the edge about a connection, and returns what the client reads if
+// it is turned away.
+func (s *Server) judge(client netip.Addr, p *port) (reply string) {
+	if p.Kind != MX || s.config.Edge == nil {
+		return ""
+	}
+	r, ok := errors.AsType[*relay.Rejection](s.config.Edge.Connect(client))
+	if !ok {
+		return ""
+	}
+	s.config.Relay.Refuse(relay.Refusal{Kind: relay.RefusedMail, Rejection: r, Stage: queue.StageConnect})
+	return fmt.Sprintf("%d %d.%d.%d %s\r\n", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
+}
+
+// early puts a client on record that spoke before it was greeted.
+func (s *Server) early(l Listener) {
+	s.config.Relay.Refuse(relay.Refusal{Kind: relay.RefusedMail, Rejection: errEarly, Stage: queue.StageGreeting})
 }
 
 // eagerMax is how many connections are handed to go-smtp before it is needed.

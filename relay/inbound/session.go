@@ -59,6 +59,11 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if err := s.server.config.Relay.AdmitSender(s.mx(), &e.Origin, e.Sender); err != nil {
 		return s.refuse(err, e, nil, queue.StageMail)
 	}
+	if edge := s.server.config.Edge; edge != nil && s.mx() {
+		if err := edge.Sender(s.server.ctx, s.conn.Client(), s.conn.Helo(), e.Sender); err != nil {
+			return s.refuse(err, e, nil, queue.StageMail)
+		}
+	}
 	if limit := s.limits.MaxMessageSize; limit > 0 && m.Size > limit {
 		return s.refuse(errSize, e, nil, queue.StageMail)
 	}
@@ -81,6 +86,11 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	}
 	if err := s.server.config.Relay.Admit(s.mx(), &e.Origin, e.Sender, r.To); err != nil {
 		return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
+	}
+	if edge := s.server.config.Edge; edge != nil && s.mx() {
+		if err := edge.Recipient(s.conn.Client(), e.Sender, r.To); err != nil {
+			return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
+		}
 	}
 	e.Recipients = append(e.Recipients, queue.Recipient{Path: r.To, Notify: r.Notify, ORcpt: r.ORcpt})
 	return nil

@@ -2,9 +2,11 @@ package wire
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -196,6 +198,9 @@ func (c *Conn) Converse() (attach bool) {
 	if c.set.Implicit && !c.handshake() {
 		return false
 	}
+	if c.set.Pause > 0 && !c.waits() {
+		return false
+	}
 	switch c.next() {
 	case nil:
 	case errGreeted:
@@ -206,6 +211,28 @@ func (c *Conn) Converse() (attach bool) {
 	c.then, c.feed = c.feed, nil
 	c.answer, c.expect = c.expect, expectNothing
 	return true
+}
+
+// waits pauses before the greeting, and tells whether the client waits for it
+// as a mail server does (RFC 5321 §4.3.1).
+func (c *Conn) waits() bool {
+	c.readBy = time.Now().Add(c.set.Pause)
+	_ = c.raw.SetReadDeadline(c.readBy)
+	n, err := c.nc.Read(c.in[c.w:])
+	switch {
+	case n > 0:
+		c.out = c.out[:0]
+		c.set.Counters.Early.Add(1)
+		if c.set.Early != nil {
+			c.set.Early()
+		}
+		c.hangUp(replyEarly)
+		return false
+	case errors.Is(err, os.ErrDeadlineExceeded): // or Stop, which the first line meets
+		return true
+	}
+	c.out = c.out[:0] // it is gone
+	return false
 }
 
 // Read gives go-smtp its next command line.

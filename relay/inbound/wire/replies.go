@@ -21,6 +21,7 @@ const (
 	replyStalled     = "421 4.4.2 The message came too slowly, closing\r\n"
 	replyTooMany     = "421 4.7.0 Too many errors, closing\r\n"
 	replyTooJunk     = "421 4.7.0 Too many commands without a message, closing\r\n"
+	replyEarly       = "554 5.5.1 Wait for the greeting, closing\r\n"
 	replyForeign     = "421 4.7.0 This is SMTP, closing\r\n"
 	replyPanic       = "421 4.3.0 Internal error, closing\r\n"
 	replyLineEnd     = "500 5.5.2 Commands must end in CR LF and hold no other CR, LF or NUL, closing\r\n"

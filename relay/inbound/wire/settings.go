@@ -28,6 +28,9 @@ type Settings struct {
 	MaxErrors        int           // wrong commands before 421; 0: 20
 	MaxJunk          int           // commands without use (NOOP, RSET, EHLO …) between two messages, and refused senders and recipients, before 421; 0: 100
 
+	Pause time.Duration // before the greeting; who speaks during it is turned away
+	Early func()        // somebody did; may be nil
+
 	Etrn func(client netip.Addr, name string) EtrnResult // starts a queue for the client (RFC 1985); nil: not offered
 
 	Tracer    relay.Tracer // of dialogues; nil: none
@@ -57,6 +60,7 @@ type Counters struct {
 	BadContent       atomic.Int64 // bare CR, bare LF, NUL
 	TooLarge         atomic.Int64
 	ErrorBudget      atomic.Int64 // sessions ended for too many errors or junk
+	Early            atomic.Int64 // clients that spoke before the greeting
 	Foreign          atomic.Int64 // sessions that spoke another protocol
 	TimedOut         atomic.Int64 // sessions ended idle
 	Stalled          atomic.Int64 // contents cut off below the minimum rate

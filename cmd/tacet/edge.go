@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"tacet/relay/edge"
+	"tacet/relay/route"
+)
+
+// guard judges clients of mx listeners, nil if the config does not ask for it.
+func (c *Config) guard(r *routes) *edge.Guard {
+	e := &c.Edge
+	if len(e.AddressLists)+len(e.DomainLists)+e.Connections+e.Messages == 0 && e.Greylist == 0 && !e.Helo {
+		return nil
+	}
+	own := []string{strings.ToLower(c.Hostname)}
+	for domain := range route.NewDomains(c.Relay.Domains) {
+		own = append(own, domain)
+	}
+	return edge.New(edge.Config{
+		AddressLists: e.AddressLists, DomainLists: e.DomainLists, Helo: e.Helo, Own: own,
+		Greylist: e.Greylist, Connections: e.Connections, Messages: e.Messages, Resolver: listResolver{r},
+	})
+}
+
+// listResolver asks the DNS about block lists, with the resolvers in use.
+type listResolver struct{ routes *routes }
+
+// Addresses implements edge.Resolver.
+func (l listResolver) Addresses(ctx context.Context, name string) ([]netip.Addr, error) {
+	answer, err := l.routes.dns.Load().Addrs(ctx, name)
+	if errors.Is(err, route.ErrNoSuchName) {
+		return nil, nil
+	}
+	return answer.V4, err
+}
