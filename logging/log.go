@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -268,6 +269,11 @@ func (l *Log) Secure() {
 			l.moved.Wait()
 			continue
 		}
+		// Sessions whose mail was synced together come together. A write costs more than
+		// to let those that are ready add their lines to it.
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
 		b := l.swap(l.spare)
 		l.mu.Unlock()
 		l.spare = l.writeOnce(b)

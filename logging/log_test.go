@@ -503,10 +503,13 @@ func (b *lockedBuffer) events(t *testing.T) (names []string) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	for _, c := range []struct{ name, subject string }{{"ascii", "Angebot 4711 vom letzten Dienstag"}, {"german", "Grüße aus Köln: Übergabe am Öltank"}} {
+	for _, c := range []struct{ name, subject string }{{"ascii", "Angebot 4711 vom letzten Dienstag"}, {"german", "Grüße aus Köln: Übergabe am Öltank"}, {"fullest", strings.Repeat("Übergabe, ", 20)}} {
 		b.Run(c.name, func(b *testing.B) {
 			e, r := newEncoder(), full(Delivered)
 			r.Subject = c.subject
+			if c.name == "fullest" { // as long as addresses usually get
+				r.Sender, r.Recipient, r.User = strings.Repeat("a", 64)+"@example.org", strings.Repeat("b", 64)+"@example.net", strings.Repeat("u", 64)
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				line := e.encode(r, r.Time)
