@@ -26,6 +26,13 @@ func (c *Config) checks(rules *content.Rules) ([]relay.Inspection, error) {
 		}
 		all = append(all, c.Clamd.inspection(&content.Clamd{Network: network, Address: address}))
 	}
+	for _, m := range c.Milters {
+		network, address, err := splitScanner(m.Address)
+		if err != nil {
+			return nil, fmt.Errorf("milter.address: %w", err)
+		}
+		all = append(all, m.inspection(&content.Milter{Network: network, Address: address, Hostname: c.Hostname}))
+	}
 	keys, err := c.dkimKeys()
 	if err != nil {
 		return nil, err

@@ -39,6 +39,7 @@ type Config struct {
 	DKIM       []DKIMConfig
 	Rules      []RuleConfig
 	Clamd      ClamdConfig
+	Milters    []MilterConfig
 
 	source source
 }
@@ -170,6 +171,15 @@ type ClamdConfig struct {
 	Address string
 	Called
 }
+
+// MilterConfig is one [[milter]].
+type MilterConfig struct {
+	Address string
+	Called
+}
+
+// newMilter is what a [[milter]] without keys says.
+func newMilter() MilterConfig { return MilterConfig{Called: Called{Timeout: time.Minute}} }
 
 // RuleConfig is one [[rule]].
 type RuleConfig struct {

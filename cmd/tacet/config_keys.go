@@ -29,6 +29,7 @@ const (
 	routeTables    = "delivery.route"
 	dkimTables     = "dkim"
 	ruleTables     = "rule"
+	milterTables   = "milter"
 )
 
 const day = 24 * time.Hour
@@ -188,6 +189,13 @@ func (c *Called) keys() []key {
 		{"timeout", durationValue{&c.Timeout, time.Second, 5 * time.Minute}, "for one message"},
 		{"on_failure", enumValue[OnFailure]{&c.OnFailure, []string{"defer", "accept"}}, "what becomes of mail that could not be checked: the client comes back, or it is taken unseen"},
 	}
+}
+
+// keys are those of one [[milter]].
+func (m *MilterConfig) keys() []key {
+	return append([]key{
+		{"address", textValue{&m.Address, scannerAddress}, "socket of a mail filter, \"unix:/run/rspamd/milter.sock\" or \"tcp:127.0.0.1:11332\": it sees envelope, client and content, and may refuse, hold and change header fields"},
+	}, m.Called.keys()...)
 }
 
 func scopes() []string { return []string{"all", "submission", "incoming"} }

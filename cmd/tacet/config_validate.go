@@ -72,6 +72,11 @@ func (c *Config) validateDKIM(f *faults) {
 }
 
 func (c *Config) validateRules(f *faults) {
+	for i := range c.Milters {
+		if path := join(milterTables, strconv.Itoa(i)); !c.source.given(join(path, "address")) {
+			f.also(c.source.lines[path], "a [[milter]] needs an address, such as address = \"unix:/run/rspamd/milter.sock\"")
+		}
+	}
 	seen := make(map[string]bool)
 	for i, r := range c.Rules {
 		path := join(ruleTables, strconv.Itoa(i))
@@ -212,6 +217,11 @@ func (c *Config) warnings() []string {
 	}
 	if elsewhere(c.Clamd.Address) {
 		w = append(w, "clamd.address "+c.Clamd.Address+" is another machine: all content goes there, in the clear")
+	}
+	for _, m := range c.Milters {
+		if elsewhere(m.Address) {
+			w = append(w, "milter.address "+m.Address+" is another machine: envelopes, clients and content go there, in the clear")
+		}
 	}
 	if c.Queue.Lifetime < day {
 		w = append(w, "queue.lifetime is under a day: mail is returned after a short outage (RFC 5321 §4.5.4.1 asks for 4 to 5 days)")

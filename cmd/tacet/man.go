@@ -54,6 +54,8 @@ func exampleConfig() *Config {
 	c.Listeners = []Listener{newListener()}
 	c.Delivery.Routes = []RouteConfig{{Domain: "example.net", Load: c.Delivery.Load}}
 	c.DKIM = []DKIMConfig{{Domain: "example.org", Selector: "s2026a"}}
+	c.Milters = []MilterConfig{newMilter()}
+	c.Milters[0].Address = "unix:/run/rspamd/milter.sock"
 	c.Rules = []RuleConfig{{Name: "no-programs", Attachment: `\.(exe|scr|js|vbs|lnk)$`}}
 	c.Log.Dir = "/var/lib/tacet/log"
 	c.complete()

@@ -8,8 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-msgauth/dkim"
+
+	"tacet/relay/content"
 )
 
 // The test file of the EICAR, in two parts so that no scanner finds it here.
@@ -32,12 +37,13 @@ func needPeers(t *testing.T, programs ...string) {
 func background(t *testing.T, address, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = t.Output(), t.Output(), time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children
 		_ = cmd.Wait()
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -107,5 +113,89 @@ func TestPeerClamd(t *testing.T) {
 	lines := r.lines(t, "content_rejected")
 	if len(lines) != 2 || lines[0]["headers"] == nil || !strings.Contains(fmt.Sprint(lines[0]["status"]), "virus_found") || strings.Contains(fmt.Sprint(lines), "EICAR") {
 		t.Errorf("log %v", lines)
+	}
+}
+
+// The pattern that every spam filter refuses, in two parts so that none does so here.
+const gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-" + "STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+
+// startRspamd starts rspamd as a milter without anything else around it.
+func startRspamd(t *testing.T) (address string) {
+	t.Helper()
+	dir, address := t.TempDir(), unused(t)
+	config := write(t, dir, "rspamd.conf", fmt.Sprintf(`
+options { pidfile = "%[1]s/pid"; url_tld = "/usr/share/rspamd/effective_tld_names.dat"; dns { nameserver = ["127.0.0.1:9:1"]; timeout = 0.1s; retransmits = 1; } filters = []; gtube_patterns = "all"; }
+logging { type = "console"; level = "warning"; }
+metric { name = "default"; actions { reject = 15; add_header = 6; } }
+worker "rspamd_proxy" {
+  bind_socket = "%[2]s"; milter = yes; timeout = 20s; count = 1;
+  upstream "local" { default = yes; self_scan = yes; }
+}
+`, dir, address))
+	background(t, address, "rspamd", "-f", "-i", "-c", config)
+	return address
+}
+
+func TestPeerRspamd(t *testing.T) {
+	needPeers(t, "rspamd")
+	r := startChecked(t, t.TempDir(), "[[milter]]\naddress = \"tcp:"+startRspamd(t)+"\"\n")
+	for i := range 2 {
+		if err := r.send(i, plainMail); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.delivered(t); !strings.Contains(got, "Subject: hello\r\n") || !strings.HasSuffix(got, "\r\n\r\nbody\r\n") {
+			t.Errorf("got %q", got)
+		}
+		if err := r.send(i, plainMail+gtube+"\r\n"); err == nil || !strings.Contains(err.Error(), "5.7.1 Gtube pattern") {
+			t.Errorf("the client read %v", err)
+		}
+	}
+	lines := r.lines(t, "content_rejected")
+	if len(lines) != 2 || !strings.Contains(fmt.Sprint(lines[0]["headers"]), "hello") || strings.Contains(fmt.Sprint(lines), "Gtube") {
+		t.Errorf("log %v", lines)
+	}
+}
+
+// startOpenDKIM starts OpenDKIM as a signer for example.org, and returns its address and its public key's record.
+func startOpenDKIM(t *testing.T) (address string, record []string) {
+	t.Helper()
+	dir, address := t.TempDir(), unused(t)
+	text, err := content.NewKey("rsa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := write(t, dir, "key.pem", string(text))
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := content.ParseKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := (&content.Key{Signer: signer}).Record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := write(t, dir, "opendkim.conf", fmt.Sprintf(
+		"Domain example.org\nSelector s\nKeyFile %s\nMode s\nSocket inet:%s@127.0.0.1\nCanonicalization relaxed/relaxed\nInternalHosts 0.0.0.0/0\nUserID root\nRequireSafeKeys no\n",
+		key, strings.TrimPrefix(address, "127.0.0.1:")))
+	background(t, address, "opendkim", "-f", "-x", config)
+	return address, []string{published}
+}
+
+func TestPeerOpenDKIM(t *testing.T) {
+	needPeers(t, "opendkim")
+	address, record := startOpenDKIM(t)
+	r := startChecked(t, t.TempDir(), "[[milter]]\naddress = \"tcp:"+address+"\"\nscope = \"submission\"\n")
+	for _, text := range []string{plainMail, plainMail + strings.Repeat("a long message, which is spooled\r\n", 20000)} {
+		if err := r.send(0, text); err != nil {
+			t.Fatal(err)
+		}
+		got := r.delivered(t)
+		found, err := dkim.VerifyWithOptions(strings.NewReader(got), &dkim.VerifyOptions{
+			LookupTXT: func(string) ([]string, error) { return record, nil }})
+		if err != nil || len(found) != 1 || found[0].Err != nil {
+			t.Errorf("%+v, %v: %.600q", found, err, got)
+		}
 	}
 }

@@ -134,6 +134,9 @@ func (c *Config) parties() []policyParty {
 	if c.Clamd.Address != "" {
 		parties = append(parties, policyParty{"the virus scanner at " + c.Clamd.Address, "the content of mail, to look for viruses"})
 	}
+	for _, m := range c.Milters {
+		parties = append(parties, policyParty{"the mail filter at " + m.Address, "envelope, client and content of mail"})
+	}
 	resolvers := "the resolvers of /etc/resolv.conf"
 	if len(c.DNS.Resolvers) > 0 {
 		names := make([]string, len(c.DNS.Resolvers))
@@ -237,7 +240,8 @@ func effects() map[string]effect {
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 
-		"clamd.address": {scanner, "a program on another machine sees the content of mail"},
+		"milter.address": {scanner, "a program on another machine sees envelopes, clients and the content of mail"},
+		"clamd.address":  {scanner, "a program on another machine sees the content of mail"},
 
 		"keys.master": {func(c *Config, _ string) direction {
 			if c.ownKeyFile() {
@@ -284,6 +288,7 @@ func effects() map[string]effect {
 	}
 	for _, name := range []string{
 		"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
+		"milter.scope", "milter.timeout", "milter.on_failure",
 		"clamd.scope", "clamd.timeout", "clamd.on_failure",
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
