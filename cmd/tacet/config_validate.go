@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,6 +212,10 @@ func (c *Config) warnings() []string {
 		if r.AuthUser != "" && r.TLS != relay.TLSVerify {
 			w = append(w, "the route of "+r.Domain+" has auth_user without tls = \"verify\": whoever stands between may read the password")
 		}
+	}
+	if c.Delivery.Fallback != "" && c.Delivery.NextHop != "" &&
+		!slices.ContainsFunc(c.Delivery.Routes, func(r RouteConfig) bool { return r.NextHop == "" }) {
+		w = append(w, "delivery.fallback is for mail that goes to the MX of its domain: with delivery.next_hop none does")
 	}
 	if !c.Delivery.DenySpecialAddresses {
 		w = append(w, "delivery.deny_special_addresses = false: a foreign domain's MX may point into your own network")

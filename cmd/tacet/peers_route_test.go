@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -136,6 +138,42 @@ null.example. 60 IN MX 0 .
 	}
 	if n := len(second.mail.all()); n != 3 {
 		t.Errorf("the fallback got %d messages, want 3", n)
+	}
+}
+
+// limits: a next hop gets no more at a time than its route says.
+func (p *peers) limits(t *testing.T) {
+	const messages = 6
+	slow := newSink(t)
+	var mu sync.Mutex
+	sessions, now, most := 0, 0, 0
+	slow.answer(func(verb, _ string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		switch verb {
+		case "CONNECT":
+			sessions++
+			now++
+			most = max(most, now)
+		case "QUIT":
+			now--
+		}
+		return ""
+	})
+	d := p.daemon(t, trustLoopback+fmt.Sprintf("[[delivery.route]]\ndomain = \"slow.example\"\nnext_hop = %q\nrate = \"5/s\"\nmessages_per_connection = 2\nconcurrency = 1\n", hop(slow.addr)))
+	for n := range messages {
+		if err := submitOne(d.starttls, numbered(n, 3000), "anna@example.org", "bob@slow.example"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := slow.mail.until(t, "the messages", func(got []message) bool { return len(got) == messages })
+	if took := all[messages-1].taken.Sub(all[0].taken); took < (messages-1)*200*time.Millisecond*9/10 {
+		t.Errorf("%d messages within %v at 5 a second", messages, took)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if sessions != messages/2 || most > 2 { // a QUIT may be heard after the next connection
+		t.Errorf("%d connections, %d at a time", sessions, most)
 	}
 }
 

@@ -49,6 +49,7 @@ func TestPeers(t *testing.T) {
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},
 		{"fallback", (*peers).fallback},
+		{"limits", (*peers).limits},
 		{"tlspolicy", (*peers).tlsPolicy},
 		{"dane", (*peers).dane},
 		{"badconfig", (*peers).badConfig},
