@@ -85,3 +85,63 @@ func benchDeliver(b *testing.B, sessions int, think time.Duration) {
 	per(float64((system2 - system).Nanoseconds()), "sys-ns/msg")
 	per(float64(latency.Load())/1000, "put-us")
 }
+
+// BenchmarkForgetting is what encryption and forgetting alone add to a small
+// message that is delivered at once: its key, the sealing of its records, and
+// where it outlives its epoch, its slot. Beside the CPU time of a message's
+// whole life, which BenchmarkDeliver tells, it is their cost: they add no sync.
+func BenchmarkForgetting(b *testing.B) {
+	fs := vfs.NewMem()
+	k, err := openKeyring(fs, "keys", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := k.slots.load(); err != nil {
+		b.Fatal(err)
+	}
+	now := time.Now()
+	e := benchMessage(now)
+	content := make([]byte, benchSize)
+	plain := appendEnvelope(nil, record{env: e})
+	out := make([]byte, 0, benchSize+4096)
+	seal := func(b *testing.B, id queue.ID) {
+		aead, err := k.current.Load().aead(id)
+		if err != nil {
+			b.Fatal(err)
+		}
+		key := recordKey(nil, prefixEnvelope, id)
+		nonce := fixedNonce(sealEnvelope)
+		aead.Seal(out, nonce[:], plain, associated(key, out[:envelopeHeader]))
+		nonce = fixedNonce(sealContent)
+		aead.Seal(out, nonce[:], content, key)
+	}
+	b.Run("delivered", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			seal(b, e.ID)
+		}
+	})
+	b.Run("survivor", func(b *testing.B) {
+		ids := make([]queue.ID, 1<<10)
+		for b.Loop() {
+			for i := range ids {
+				ids[i] = queue.NewID(now)
+				seal(b, ids[i])
+			}
+			slots, err := k.slots.put(ids, k.current.Load().messageKey)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i, id := range ids {
+				if _, err := k.slots.aead(slots[i], id); err != nil {
+					b.Fatal(err)
+				}
+			}
+			k.slots.release(slots...)
+			if err := k.slots.scrub(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ids)), "ns/msg")
+	})
+}
