@@ -172,11 +172,7 @@ func (d *daemon) storeEvent(e pebblestore.Event) {
 	case pebblestore.EventDamaged:
 		d.ops.Log(logging.OpMessageDamaged)
 	case pebblestore.EventSalvaging:
-		if e.Err != nil {
-			d.ops.Log(logging.OpStoreSalvaging, logging.Err(e.Err))
-		} else {
-			d.ops.Log(logging.OpStoreSalvaging, logging.Count(e.Salvaged.Messages)) // it goes on
-		}
+		d.ops.Log(logging.OpStoreSalvaging, logging.Count(e.Salvaged.Messages)) // as far as it is
 	case pebblestore.EventSalvaged:
 		d.ops.Log(logging.OpStoreSalvaged, logging.Count(e.Salvaged.Messages))
 	case pebblestore.EventFailed:
