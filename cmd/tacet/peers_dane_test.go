@@ -110,6 +110,7 @@ func (p *peers) dane(t *testing.T) {
 	web := newIdentity(t, workDir(t), "mta-sts.good.plain.example", "mta-sts.foreign.plain.example")
 	newSink(t, withTLS(mx), func(s *sink) { s.addr = "127.83.22.1:25" })
 	newSink(t, func(s *sink) { s.addr = "127.83.22.2:25" })
+	keen := newSink(t, withTLS(mx), func(s *sink) { s.addr, s.offer = "127.83.22.5:25", append(s.offer, "REQUIRETLS") })
 	postfix := p.newPostfix(t, "mx.example.org", hop(newSink(t).addr), "smtpd_tls_security_level = encrypt")
 	right, wrong := " TLSA "+mx.tlsa(t), " TLSA 3 1 1 "+strings.Repeat("00", 32)
 	at := "_25._tcp.mx."
@@ -121,6 +122,7 @@ func (p *peers) dane(t *testing.T) {
 			zoneOf("unusable", "mx.unusable", "127.83.22.1", at+"unusable TLSA 1 1 1 "+strings.Repeat("00", 32))+
 			zoneOf("bogus", "mx.bogus", "127.83.22.1", at+"bogus TLSA 3 1 1 "+strings.Repeat("11", 32))+
 			zoneOf("none", "mx.none", "127.83.22.1")+
+			zoneOf("keen", "mx.keen", "127.83.22.5", at+"keen"+right)+
 			"alias MX 10 mx.alias\nmx.alias CNAME mx.good\n"+
 			"tlsaalias MX 10 mx.tlsaalias\nmx.tlsaalias A 127.83.22.1\n"+at+"tlsaalias CNAME "+at+"good\n"+
 			"postfix A 127.0.0.1\n_"+portOf(t, postfix.addr)+"._tcp.postfix TLSA "+p.cert.tlsa(t)+"\n")
@@ -149,6 +151,49 @@ func (p *peers) dane(t *testing.T) {
 	d.env = []string{"SSL_CERT_FILE=" + writeFile(t, filepath.Join(dir, "roots.pem"), roots.String())}
 	d.start()
 	p.published(t, d)
+	p.asked(t, d, keen)
+}
+
+// asked: what the sender asks for, by REQUIRETLS and by TLS-Required.
+func (p *peers) asked(t *testing.T, d *daemon, keen *sink) {
+	t.Helper()
+	s, err := dial(d.implicit, &p.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, c := range []struct{ domain, param, field, event, reason, wanted, verified string }{
+		{"keen.dane.example", " REQUIRETLS", "", "delivered", "", "requiretls", "dane"},
+		{"good.dane.example", " REQUIRETLS", "", "failed", "no_requiretls", "requiretls", "dane"},
+		{"insecure.plain.example", " REQUIRETLS", "", "failed", "no_requiretls", "requiretls", ""},
+		{"wrong.dane.example", "", "TLS-Required: No\r\n", "delivered", "", "waived", "no"},
+		{"wrong.dane.example", " REQUIRETLS", "TLS-Required: No\r\n", "deferred", "tls_unverified", "requiretls", ""},
+	} {
+		to := strings.Trim(strings.ToLower(c.param+c.event), " ") + "@" + c.domain
+		for _, step := range []string{"MAIL FROM:<anna@example.org>" + c.param, "RCPT TO:<" + to + ">"} {
+			if err := s.say(250, "%s", step); err != nil {
+				t.Fatalf("%s: %v", step, err)
+			}
+		}
+		if err := s.say(354, "DATA"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.end(append([]byte(c.field), numbered(1, 3000)...)); err != nil {
+			t.Fatal(err)
+		}
+		r := d.settled(to)
+		var got tlsState
+		if r.TLS.Out != nil {
+			got = *r.TLS.Out
+		}
+		if r.Status.Event != c.event || r.Status.Reason != c.reason || got.Wanted != c.wanted || got.Verified != c.verified {
+			t.Errorf("want %+v; the log says\n%s", c, r.line)
+		}
+		if c.event == "failed" && r.Status.Enhanced != "5.7.30" {
+			t.Errorf("want 5.7.30; the log says\n%s", r.line)
+		}
+	}
+	keen.mail.find(t, "a message with REQUIRETLS", func(m message) bool { return strings.HasSuffix(m.from, " REQUIRETLS") && m.tls })
 }
 
 // published sends to each domain and looks at what the log says was wanted and had.

@@ -111,6 +111,7 @@ type way struct {
 	MTASTS      *waySTS   `json:"mta_sts,omitempty"`
 	Hosts       []wayHost `json:"hosts"`
 	Fallback    string    `json:"fallback,omitempty"`
+	Untrusted   bool      `json:"resolver_untrusted"` // so nothing is validated, and there is no DANE
 	Fault       *wayFault `json:"fault,omitempty"`
 }
 
@@ -145,6 +146,7 @@ func (w *wayfinder) find(ctx context.Context, to string, connect bool) *way {
 	if !strings.Contains(to, "@") {
 		to = "postmaster@" + to
 	}
+	way.Untrusted = !w.routes.dns.Load().Trusted()
 	d := w.routes.Destination(queue.ForwardPath(to))
 	way.Destination = string(d)
 	route, err := w.resolver.Route(ctx, d)
@@ -220,6 +222,9 @@ func (w *way) print(out *lineWriter) {
 		out.line("  MTA-STS     there should be a policy, and it cannot be had: %s", sts.Fault)
 	default:
 		out.line("  MTA-STS     %s, for %s: %s", sts.Mode, sts.MaxAge, strings.Join(sts.MX, ", "))
+	}
+	if w.Untrusted {
+		out.line("  no DANE     because no resolver is on loopback or named in dns.trusted")
 	}
 	for i := range w.Hosts {
 		w.Hosts[i].print(out)

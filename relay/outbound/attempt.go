@@ -131,7 +131,7 @@ func (a *attempt) overKept(ctx context.Context) (skip netip.AddrPort) {
 // no more use, and then keeps or ends c. stale tells that c was a kept
 // connection that was gone before it was used.
 func (a *attempt) use(ctx context.Context, c *conn) (f *fault, stale bool) {
-	a.result.Host, a.result.TLS = c.hop.Addr.Addr(), c.tls
+	a.result.Host, a.result.TLS = c.hop.Addr.Addr(), a.protection(c.tls)
 	for len(a.open) > 0 && c.usable() {
 		c.watch(ctx)
 		before := len(a.open)

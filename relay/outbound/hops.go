@@ -90,7 +90,7 @@ func (a *attempt) overRoute(ctx context.Context, skip netip.AddrPort) (fallback 
 // refuseHop passes over a host that policy forbids to contact.
 func (a *attempt) refuseHop(route *relay.Route, hop relay.Hop, sec *security) {
 	if !a.result.Host.IsValid() {
-		a.result.TLS = queue.TLS{None: queue.NoTLSNotConnected, Wanted: sec.wanted}
+		a.result.TLS = a.protection(queue.TLS{None: queue.NoTLSNotConnected, Wanted: sec.wanted})
 	}
 	f := broken(queue.StageTLS, sec.refused, nil)
 	switch sec.refused {
@@ -111,7 +111,7 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route
 		c, f := a.connectTraced(ctx, hop, route.Auth, sec)
 		if f != nil {
 			if f.reply.Stage > queue.StageConnect {
-				a.result.Host, a.result.TLS = f.host.Addr(), f.tls
+				a.result.Host, a.result.TLS = f.host.Addr(), a.protection(f.tls)
 				reached = f.host
 			}
 			a.note(f)

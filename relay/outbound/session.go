@@ -92,7 +92,7 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 	switch {
 	case sec.off && sec.required:
 		c.tls.None = queue.NoTLSOff
-		if sec.wanted == queue.WantedRequireTLS {
+		if sec.strict {
 			return noRequireTLS(queue.StageTLS)
 		}
 		return broken(queue.StageTLS, queue.CauseTLSRequired, nil)
@@ -108,7 +108,7 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 		}
 	case sec.required:
 		c.tls.None = queue.NoTLSNotOffered
-		if sec.wanted == queue.WantedRequireTLS {
+		if sec.strict {
 			return noRequireTLS(queue.StageTLS)
 		}
 		return &fault{reply: queue.Reply{Stage: queue.StageTLS, Cause: queue.CauseTLSRequired}}

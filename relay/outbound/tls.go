@@ -18,10 +18,11 @@ type security struct {
 	verified bool     // the verifier's verdict decides
 	verifier verifier // judges the certificate, also where the verdict doesn't decide
 	sni      string
-	wanted   queue.Wanted
-	waived   bool        // the policy of the domain is not in force
-	certain  bool        // the hop's name is the domain's own word
-	refused  queue.Cause // the hop must not be contacted; CauseNone: it may
+	wanted   queue.Wanted // by policy and configuration
+	strict   bool         // the message was given with REQUIRETLS
+	waived   bool         // the policy of the domain is not in force
+	certain  bool         // the hop's name is the domain's own word
+	refused  queue.Cause  // the hop must not be contacted; CauseNone: it may
 
 	domain string      // to which sessions are reported; empty: to none
 	hold   *relay.Hold // in force; may be nil
@@ -64,7 +65,7 @@ func (c *Client) securityFor(route *relay.Route, hop *relay.Hop, e *queue.Envelo
 		s.required, s.wanted = true, max(s.wanted, queue.WantedRequire)
 	}
 	if e.RequireTLS { // RFC 8689 §4.2.1
-		s.required, s.verified, s.wanted = true, true, queue.WantedRequireTLS
+		s.required, s.verified, s.strict = true, true, true
 		if !s.certain && s.refused == queue.CauseNone {
 			s.refused = queue.CauseNoRequireTLS
 		}
@@ -125,6 +126,15 @@ func chainFault(err error) error {
 		return unverified(relay.FailedExpired)
 	}
 	return unverified(relay.FailedUntrusted)
+}
+
+// protection is t as it counts for this message: a connection may carry mail
+// that asked for more than it was opened for.
+func (a *attempt) protection(t queue.TLS) queue.TLS {
+	if a.env.RequireTLS {
+		t.Wanted = queue.WantedRequireTLS
+	}
+	return t
 }
 
 // held tells whether a kept connection may carry mail whose sender waived nothing.

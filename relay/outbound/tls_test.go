@@ -259,7 +259,14 @@ func TestRequireTLS(t *testing.T) {
 		c.Deliver(t.Context(), claim(letter, "a@example.com")) // leaves a kept connection, verified or not
 		m := claim(letter, "b@example.com")
 		m.Envelope.RequireTLS = true
-		r := c.Deliver(t.Context(), m).Replies[0]
+		res := c.Deliver(t.Context(), m)
+		r := res.Replies[0]
+		if res.TLS.Wanted != queue.WantedRequireTLS {
+			t.Errorf("%+v: wanted %d", test, res.TLS.Wanted)
+		}
+		if later := c.Deliver(t.Context(), claim(letter, "c@example.com")); later.TLS.Wanted != queue.WantedNothing {
+			t.Errorf("%+v: other mail wanted %d", test, later.TLS.Wanted)
+		}
 		c.Close()
 		h.wg.Wait()
 		if r.Cause != test.cause || r.Delivered() != (test.cause == 0) {

@@ -30,6 +30,12 @@ func (r *resolvConf) trusts(s *servers, server netip.AddrPort) bool {
 	return s.trustAD || server.Addr().IsLoopback() || slices.Contains(r.trusted, server)
 }
 
+// Trusted tells whether the AD bit of one of the servers counts.
+func (s *Stub) Trusted() bool {
+	c := s.conf.current()
+	return slices.ContainsFunc(c.servers, func(server netip.AddrPort) bool { return s.conf.trusts(c, server) })
+}
+
 // ParseServer reads a DNS server's address: "127.0.0.1", "127.0.0.1:5353",
 // "::1", or "[::1]:5353". The port is 53 if it is not given.
 func ParseServer(s string) (netip.AddrPort, error) {

@@ -154,7 +154,8 @@ func TestStubAuthentic(t *testing.T) {
 		if use == nil {
 			use = parseResolvConf(test.text)
 		}
-		if conf.trusts(use, test.server) != test.trusted {
+		conf.fixed = use
+		if stub := (&Stub{conf: conf}); conf.trusts(use, test.server) != test.trusted || stub.Trusted() != test.trusted {
 			t.Errorf("%+v: want %v", test, test.trusted)
 		}
 	}
