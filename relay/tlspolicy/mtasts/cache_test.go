@@ -270,6 +270,7 @@ func TestKept(t *testing.T) {
 		c := w.cache(t)
 		is(t, c, "first", "enforce", 0)
 		time.Sleep(saveAfter + time.Second)
+		synctest.Wait()
 		if w.saves != 1 {
 			t.Errorf("%d saves", w.saves)
 		}
