@@ -27,6 +27,7 @@ type daemon struct {
 	starttls, implicit string // addresses of its listeners
 	env                []string
 	quiet              bool // no one follows its log
+	place              place
 	proc               *process
 	log                *feed[record]
 }
@@ -88,7 +89,7 @@ func (d *daemon) addUser() {
 
 // command is a subcommand of the binary with this daemon's config.
 func (d *daemon) command(args ...string) *exec.Cmd {
-	return exec.Command(d.bin, append(args, "--config", d.config)...)
+	return d.place.command(d.bin, append(args, "--config", d.config)...)
 }
 
 // run runs a subcommand that must succeed and returns its standard output.

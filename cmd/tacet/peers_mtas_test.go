@@ -33,8 +33,8 @@ func mailServers() []mailServer {
 }
 
 func eximConfig(dir, addr, next string) string {
-	_, port, _ := strings.Cut(addr, ":")
-	_, nextPort, _ := strings.Cut(next, ":")
+	host, port, _ := strings.Cut(addr, ":")
+	nextHost, nextPort, _ := strings.Cut(next, ":")
 	return fmt.Sprintf(`primary_hostname = exim.example.org
 exim_path = %[1]s/server
 exim_user = Debian-exim
@@ -42,7 +42,7 @@ exim_group = Debian-exim
 keep_environment =
 log_file_path = %[1]s/log/%%s
 spool_directory = /var/spool/exim4
-local_interfaces = 127.0.0.1
+local_interfaces = %[4]s
 daemon_smtp_ports = %[2]s
 tls_certificate = %[1]s/cert
 tls_privatekey = %[1]s/key
@@ -50,6 +50,7 @@ tls_advertise_hosts = *
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 accept_8bitmime = true
+smtp_accept_queue_per_connection = 0
 acl_smtp_rcpt = rcpt
 acl_smtp_data = accept
 begin acl
@@ -61,13 +62,13 @@ begin routers
 next:
   driver = manualroute
   transport = smtp
-  route_list = * 127.0.0.1
+  route_list = * %[5]s
   self = send
 begin transports
 smtp:
   driver = smtp
   port = %[3]s
-`, dir, port, nextPort)
+`, dir, port, nextPort, host, nextHost)
 }
 
 func smtpdConfig(_, addr, next string) string {
@@ -83,8 +84,13 @@ match from any for any action next
 // newMailServer starts m as a relay to next.
 func (p *peers) newMailServer(t *testing.T, m mailServer, folder, next string) (addr string, proc *process) {
 	t.Helper()
-	dir := workDir(t)
 	addr = freePort(t)
+	return addr, p.newMailServerAt(t, place{addr: addr}, m, folder, next)
+}
+
+func (p *peers) newMailServerAt(t *testing.T, at place, m mailServer, folder, next string) (proc *process) {
+	t.Helper()
+	dir, addr := workDir(t), at.addr
 	if err := os.Mkdir(filepath.Join(dir, "log"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +117,9 @@ mkdir -p /var/lib/opensmtpd/empty /var/spool/exim4
 mkdir -m 711 /var/spool/smtpd
 chown 970:970 /var/spool/exim4
 `
-	proc = start(t, exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", world+m.launch, "sh", dir))
+	proc = start(t, at.command("unshare", "--mount", "--propagation", "private", "sh", "-c", world+m.launch, "sh", dir))
 	proc.listens(addr)
-	return addr, proc
+	return proc
 }
 
 // mailServers: Exim and OpenSMTPD take the mail as next hops and hand it

@@ -20,8 +20,13 @@ type postfixServer struct {
 // further lines of its main.cf.
 func (p *peers) newPostfix(t *testing.T, name, relayhost string, settings ...string) *postfixServer {
 	t.Helper()
+	return p.newPostfixAt(t, place{addr: freePort(t)}, name, relayhost, settings...)
+}
+
+func (p *peers) newPostfixAt(t *testing.T, at place, name, relayhost string, settings ...string) *postfixServer {
+	t.Helper()
 	dir := workDir(t)
-	server := &postfixServer{addr: freePort(t)}
+	server := &postfixServer{addr: at.addr}
 	for _, sub := range []string{"etc", "spool", "data"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
@@ -73,7 +78,7 @@ anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 `)
-	server.process = start(t, exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "start-fg"))
+	server.process = start(t, at.command("postfix", "-c", filepath.Join(dir, "etc"), "start-fg"))
 	t.Cleanup(func() { // its processes have left the group that start made
 		if out, err := exec.Command("postfix", "-c", filepath.Join(dir, "etc"), "stop").CombinedOutput(); err != nil {
 			t.Errorf("postfix stop: %v: %s", err, out)

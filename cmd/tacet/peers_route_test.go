@@ -16,6 +16,11 @@ import (
 // names below servfail. get SERVFAIL.
 func newDNS(t *testing.T, zone string) (addr string) {
 	t.Helper()
+	return newDNSAt(t, "127.0.0.1", zone)
+}
+
+func newDNSAt(t *testing.T, ip, zone string) (addr string) {
+	t.Helper()
 	records := map[dns.Question][]dns.RR{}
 	names := map[string]bool{}
 	parser := dns.NewZoneParser(strings.NewReader(zone), "", "")
@@ -28,7 +33,7 @@ func newDNS(t *testing.T, zone string) (addr string) {
 	if err := parser.Err(); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := net.ListenPacket("udp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestPeers(t *testing.T) {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
 	}
-	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail", "unbound", "ldns-signzone"} {
+	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail", "unbound", "ldns-signzone", "ip"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Errorf("%s is not installed", program)
 		}
@@ -50,6 +50,8 @@ func TestPeers(t *testing.T) {
 		{"mx", (*peers).mx},
 		{"fallback", (*peers).fallback},
 		{"limits", (*peers).limits},
+		{"twosites", (*peers).twoSites},
+		{"primaryrefuses", (*peers).primaryRefuses},
 		{"tlspolicy", (*peers).tlsPolicy},
 		{"dane", (*peers).dane},
 		{"badconfig", (*peers).badConfig},
