@@ -16,6 +16,16 @@ import (
 // message meets them. Signing comes last: what was changed before it is signed.
 func (c *Config) checks(rules *content.Rules) ([]relay.Inspection, error) {
 	var all []relay.Inspection
+	if c.Verify.Scope != VerifyNone {
+		scope := relay.IncomingOnly
+		if c.Verify.Scope == VerifyAll {
+			scope = relay.Everywhere
+		}
+		all = append(all, relay.Inspection{Scope: scope, Check: &content.Verifier{
+			Hostname: c.Hostname, DNS: domainNames{c.stub()},
+			RejectSPF: c.Verify.SPF == EnforceReject, RejectDMARC: c.Verify.DMARC == EnforceReject,
+		}})
+	}
 	if len(c.Rules) > 0 {
 		all = append(all, relay.Inspection{Check: rules})
 	}

@@ -245,3 +245,18 @@ func prometheusText(t *testing.T, d *daemon) (string, error) {
 	b, err := io.ReadAll(answer.Body)
 	return string(b), err
 }
+
+// Incoming mail is marked with what vouches for it; where no resolver answers, that is said, and
+// nothing is refused that is only to be marked.
+func TestVerifyOfRelay(t *testing.T) {
+	r := startChecked(t, t.TempDir(), "[dns]\nresolvers = [\"127.0.0.1:9\"]\n[verify]\nscope = \"incoming\"\n")
+	for i, marked := range []bool{false, true} {
+		if err := r.send(i, "Authentication-Results: relay.example.org; dkim=pass\r\n"+plainMail); err != nil {
+			t.Fatal(err)
+		}
+		got := r.delivered(t)
+		if strings.Contains(got, "Authentication-Results: relay.example.org;\r\n\tspf=temperror") != marked || strings.Contains(got, "dkim=pass") == marked {
+			t.Errorf("listener %d: %q", i, got)
+		}
+	}
+}

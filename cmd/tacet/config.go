@@ -40,6 +40,7 @@ type Config struct {
 	Rules      []RuleConfig
 	Clamd      ClamdConfig
 	Milters    []MilterConfig
+	Verify     VerifyConfig
 
 	source source
 }
@@ -180,6 +181,32 @@ type MilterConfig struct {
 
 // newMilter is what a [[milter]] without keys says.
 func newMilter() MilterConfig { return MilterConfig{Called: Called{Timeout: time.Minute}} }
+
+// VerifyConfig is [verify].
+type VerifyConfig struct {
+	Scope VerifyScope
+	SPF   Enforcement
+	DMARC Enforcement
+}
+
+// VerifyScope tells which mail is verified.
+type VerifyScope int
+
+// Which mail.
+const (
+	VerifyNone VerifyScope = iota
+	VerifyIncoming
+	VerifyAll
+)
+
+// Enforcement tells what becomes of mail that nothing vouches for.
+type Enforcement int
+
+// What becomes of it.
+const (
+	EnforceMark Enforcement = iota // the next hop reads it in a field
+	EnforceReject
+)
 
 // RuleConfig is one [[rule]].
 type RuleConfig struct {

@@ -117,6 +117,11 @@ func (c *Config) sections() []section {
 		{"clamd", append([]key{
 			{"address", textValue{&c.Clamd.Address, scannerAddress}, "socket of ClamAV's daemon, \"unix:/run/clamav/clamd.ctl\" or \"tcp:127.0.0.1:3310\": all content goes there. Empty: no scan"},
 		}, c.Clamd.Called.keys()...)},
+		{"verify", []key{
+			{"scope", enumValue[VerifyScope]{&c.Verify.Scope, []string{"none", "incoming", "all"}}, "which mail SPF, DKIM and DMARC are looked up for; the result is in its Authentication-Results field. The DNS learns domains, never an address"},
+			{"spf", enumValue[Enforcement]{&c.Verify.SPF, enforcements()}, "what becomes of mail that SPF fails"},
+			{"dmarc", enumValue[Enforcement]{&c.Verify.DMARC, enforcements()}, "what becomes of mail that DMARC fails, where its domain asks for a refusal (p=reject)"},
+		}},
 		{"log", []key{
 			{"dir", textValue{&c.Log.Dir, filename}, "of the relay log and the audit log. Default: log/ in data_dir"},
 			{"retention", durationValue{&c.Log.Retention, day, maxRetention}, "how long the relay log is kept; more than 365d is refused"},
@@ -197,6 +202,8 @@ func (m *MilterConfig) keys() []key {
 		{"address", textValue{&m.Address, scannerAddress}, "socket of a mail filter, \"unix:/run/rspamd/milter.sock\" or \"tcp:127.0.0.1:11332\": it sees envelope, client and content, and may refuse, hold and change header fields"},
 	}, m.Called.keys()...)
 }
+
+func enforcements() []string { return []string{"mark", "reject"} }
 
 func scopes() []string { return []string{"all", "submission", "incoming"} }
 

@@ -240,6 +240,7 @@ func effects() map[string]effect {
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 
+		"verify.scope":   {isNot(widens, "none"), "the DNS learns the domains of senders and authors, and by SPF macros their hosts' addresses"},
 		"milter.address": {scanner, "a program on another machine sees envelopes, clients and the content of mail"},
 		"clamd.address":  {scanner, "a program on another machine sees the content of mail"},
 
@@ -288,6 +289,7 @@ func effects() map[string]effect {
 	}
 	for _, name := range []string{
 		"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
+		"verify.spf", "verify.dmarc",
 		"milter.scope", "milter.timeout", "milter.on_failure",
 		"clamd.scope", "clamd.timeout", "clamd.on_failure",
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",

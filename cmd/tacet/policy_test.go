@@ -50,6 +50,8 @@ live = "sealed"
 address = "127.0.0.1:9587"
 [clamd]
 address = "tcp:192.0.2.7:3310"
+[verify]
+scope = "incoming"
 [[milter]]
 address = "tcp:192.0.2.7:11332"
 [[dkim]]
@@ -156,6 +158,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"clamd.address":                   {"[clamd]\naddress = \"tcp:192.0.2.7:3310\"", "Wider"},
 		"delivery.tls_reports":            {"[delivery]\ntls_reports = false", "Narrower"},
 		"delivery.fallback":               {"[delivery]\nfallback = \"smart.example:587\"", "Wider"},
+		"verify.scope":                    {"[verify]\nscope = \"incoming\"", "Wider"},
 		"milter.address":                  {"[[milter]]\naddress = \"tcp:192.0.2.7:11332\"", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,10 +91,8 @@ func (g *Guard) goodHelo(name string, client netip.Addr) bool {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return false
 	}
-	for _, own := range g.config.Own {
-		if name == own {
-			return false
-		}
+	if slices.Contains(g.config.Own, name) {
+		return false
 	}
 	dot := strings.IndexByte(name, '.')
 	return dot > 0 && dot < len(name)-1 && !strings.ContainsFunc(name, func(c rune) bool {
