@@ -234,15 +234,63 @@ func (d *daemon) logged(recipient string) (lines string) {
 
 var ledgerLine = regexp.MustCompile(`(?m)^Ledger: (\d+)\r$`)
 
+// copyOf is a message as one recipient is to get it.
+type copyOf struct {
+	n  int
+	to string
+}
+
 // audit compares the books with what the next hops took.
 func (b *books) audit(t *testing.T, damaged int) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	type copyOf struct {
-		n  int
-		to string
+	copies, reported := b.arrivals(t), b.returned(t)
+	if len(b.wrong) > 0 {
+		t.Errorf("%d messages were refused for good: %v", len(b.wrong), b.wrong[:min(len(b.wrong), 10)])
 	}
+	lost := map[int]bool{}
+	var gaps []string
+	for n := range b.acked {
+		for _, to := range bookedRecipients(n) {
+			gone := len(copies[copyOf{n, to}]) == 0
+			if strings.HasPrefix(to, badRecipient) {
+				gone = reported[n] == 0
+			}
+			if gone {
+				lost[n] = true
+				gaps = append(gaps, to)
+			}
+		}
+	}
+	b.gaps = gaps
+	if len(lost) > damaged {
+		t.Errorf("%d acknowledged messages are lost, %d of %d are set aside: %v", len(lost), damaged, len(b.acked), gaps[:min(len(gaps), 20)])
+	}
+	refused := map[int]bool{}
+	for c := range copies {
+		if b.refused[c.n] {
+			refused[c.n] = true
+		}
+	}
+	if len(refused) > b.doubtful {
+		t.Errorf("%d refused messages were delivered, want %d at most: %v", len(refused), b.doubtful, slices.Sorted(maps.Keys(refused)))
+	}
+	seconds := b.secondCopies(t, copies)
+	second := 0
+	for n, times := range reported {
+		second += times - 1
+		if times > 1+len(b.crashes) {
+			t.Errorf("%d reports of message %d", times, n)
+		}
+	}
+	t.Logf("%d submitted, %d acknowledged, %d refused, %d copies at the next hop, %d reports; %d crashes, %s, %d second reports, %d lost, %d set aside",
+		b.count, len(b.acked), len(b.refused), len(b.next.mail.all()), len(b.reports.mail.all()), len(b.crashes), seconds, second, len(lost), damaged)
+}
+
+// arrivals tells which copies the next hop took, each by when it came.
+func (b *books) arrivals(t *testing.T) map[copyOf][]int {
+	t.Helper()
 	copies := map[copyOf][]int{}
 	sums := map[int][32]byte{}
 	for at, m := range b.next.mail.all() {
@@ -264,6 +312,12 @@ func (b *books) audit(t *testing.T, damaged int) {
 			copies[c] = append(copies[c], at)
 		}
 	}
+	return copies
+}
+
+// returned counts the reports that came for each message.
+func (b *books) returned(t *testing.T) map[int]int {
+	t.Helper()
 	reported := map[int]int{}
 	for _, m := range b.reports.mail.all() {
 		found := ledgerLine.FindSubmatch(m.content)
@@ -278,38 +332,13 @@ func (b *books) audit(t *testing.T, damaged int) {
 		}
 		reported[n]++
 	}
-	if len(b.wrong) > 0 {
-		t.Errorf("%d messages were refused for good: %v", len(b.wrong), b.wrong[:min(len(b.wrong), 10)])
-	}
-	lost := map[int]bool{}
-	var gaps []string
-	defer func() { b.gaps = gaps }()
-	for n := range b.acked {
-		for _, to := range bookedRecipients(n) {
-			gone := len(copies[copyOf{n, to}]) == 0
-			if strings.HasPrefix(to, badRecipient) {
-				gone = reported[n] == 0
-			}
-			if gone {
-				lost[n] = true
-				gaps = append(gaps, to)
-			}
-		}
-	}
-	if len(lost) > damaged {
-		t.Errorf("%d acknowledged messages are lost, %d of %d are set aside: %v", len(lost), damaged, len(b.acked), gaps[:min(len(gaps), 20)])
-	}
-	refused := map[int]bool{}
-	for c := range copies {
-		if b.refused[c.n] {
-			refused[c.n] = true
-		}
-	}
-	if len(refused) > b.doubtful {
-		t.Errorf("%d refused messages were delivered, want %d at most: %v", len(refused), b.doubtful, slices.Sorted(maps.Keys(refused)))
-	}
-	// A second copy is owed to a crash between the first and it, not long
-	// after the first.
+	return reported
+}
+
+// secondCopies holds that a second copy is owed to a crash between the first
+// and it, not long after the first, and tells how many there were.
+func (b *books) secondCopies(t *testing.T, copies map[copyOf][]int) string {
+	t.Helper()
 	twice, furthest := make([]int, len(b.crashes)), 0
 	seen := map[[2]int]bool{}
 	var unfounded []string
@@ -341,15 +370,7 @@ func (b *books) audit(t *testing.T, damaged int) {
 			t.Errorf("crash %d brought %d second copies", k, n)
 		}
 	}
-	second := 0
-	for n, times := range reported {
-		second += times - 1
-		if times > 1+len(b.crashes) {
-			t.Errorf("%d reports of message %d", times, n)
-		}
-	}
-	t.Logf("%d submitted, %d acknowledged, %d refused, %d copies at the next hop, %d reports; %d crashes, %d second copies (%d at most by one, %d deliveries before it at most), %d second reports, %d lost, %d set aside",
-		b.count, len(b.acked), len(b.refused), len(b.next.mail.all()), len(b.reports.mail.all()), len(b.crashes), total, most, furthest, second, len(lost), damaged)
+	return fmt.Sprintf("%d second copies (%d at most by one, %d deliveries before it at most)", total, most, furthest)
 }
 
 // underWay is how many deliveries may be unrecorded when the relay is killed:

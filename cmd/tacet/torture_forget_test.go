@@ -100,9 +100,19 @@ func (p *peers) forgets(t *testing.T) {
 	}
 }
 
+// forgetting is a daemon whose mail is to be forgotten.
+type forgetting struct {
+	t    *testing.T
+	d    *daemon
+	next *sink
+	keys map[string][][]byte // each key as it stands on the disk
+	sent [][]byte
+}
+
 func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	next := newSink(t)
 	d := p.newDaemon(t, routedTo(next, nil))
+	f := &forgetting{t: t, d: d, next: next, keys: map[string][][]byte{}}
 	k := newDisk(t, d.path("disk.img"), d.path("data"), 256<<20)
 	if err := os.WriteFile(d.path("data/control"), []byte(controlPattern), 0o600); err != nil {
 		t.Fatal(err)
@@ -115,66 +125,17 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	})
 	d.launch()
 	d.up()
-	keys := map[string][][]byte{} // each key as it stands on the disk
-	noteKeys := func() {
-		paths, err := filepath.Glob(d.path("data/keys/epoch-*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			if b, err := os.ReadFile(path); err == nil && !bytes.Equal(b, make([]byte, len(b))) {
-				keys[filepath.Base(path)] = [][]byte{b}
-			}
-		}
-		slots, err := os.ReadFile(d.path("data/keys/slots"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for at := 64; at+64 <= len(slots); at += 64 {
-			if slot := slots[at : at+64]; slot[0] == 'k' {
-				keys[fmt.Sprintf("slot %d", at/64)] = [][]byte{slot[16:64]}
-			}
-		}
-	}
-	var sent [][]byte
-	submit := func(n int) {
-		for i := range n {
-			size := 20
-			if i%5 == 0 {
-				size = 20_000 // streamed
-			}
-			s, err := dial(d.starttls, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m := fmt.Appendf(nil, "Subject: %s\r\nMessage-ID: <%d.%s>\r\nX-C: %s\r\n\r\n", canaryHeader, len(sent), canaryHeader, canaryHeader)
-			for _, form := range forms(canaryBody) {
-				m = append(append(m, form...), "\r\n"...)
-			}
-			m = append(m, bytes.Repeat([]byte(canaryBody+"\r\n"), size)...)
-			if err := s.say(250, "MAIL FROM:<%s@example.org> ENVID=%s", canarySender, canaryEnvID); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.say(250, "RCPT TO:<%s@example.net> ORCPT=rfc822;%s@example.com", canaryTo, canaryTo); err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(s.say(354, "DATA"), s.end(m), s.Close()); err != nil {
-				t.Fatal(err)
-			}
-			sent = append(sent, m)
-		}
-	}
-	submit(10)
+	f.submit(10)
 	eventually(t, "first attempts", func() bool { return d.stats().Active == 0 })
-	noteKeys()
+	f.noteKeys()
 	// Of these the keys move to slots.
 	d.proc.cmd.Process.Signal(syscall.SIGTERM)
 	d.proc.wait()
-	noteKeys()
+	f.noteKeys()
 	d.launch()
 	d.up()
-	submit(10)
-	noteKeys()
+	f.submit(10)
+	f.noteKeys()
 	shell(t, "cp", "-a", d.path("data"), d.path("before"))
 	before := d.path("before")
 	if err := os.RemoveAll(filepath.Join(before, "keys")); err != nil {
@@ -183,7 +144,7 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	next.answer(func(string, string) string { return "" })
 	d.run("queue", "retry", "--all")
 	if end == "killed at the delivery" {
-		next.mail.until(t, "half of them", func(all []message) bool { return len(all) >= len(sent)/2 })
+		next.mail.until(t, "half of them", func(all []message) bool { return len(all) >= len(f.sent)/2 })
 		d.crash()
 		d.launch()
 		d.up()
@@ -191,8 +152,71 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	if damaged := d.drained(); damaged > 0 {
 		t.Fatalf("%d messages are damaged", damaged)
 	}
-	next.mail.until(t, "all messages", func(all []message) bool { return len(all) >= len(sent) })
-	noteKeys()
+	next.mail.until(t, "all messages", func(all []message) bool { return len(all) >= len(f.sent) })
+	f.noteKeys()
+	f.end(end, wait)
+	left := d.path("left")
+	shell(t, "cp", "-a", d.path("data"), left)
+	k.unmount()
+
+	f.onDisk()
+	f.inCopies(before, left)
+}
+
+// noteKeys notes each key as it stands on the disk.
+func (f *forgetting) noteKeys() {
+	paths, err := filepath.Glob(f.d.path("data/keys/epoch-*"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, path := range paths {
+		if b, err := os.ReadFile(path); err == nil && !bytes.Equal(b, make([]byte, len(b))) {
+			f.keys[filepath.Base(path)] = [][]byte{b}
+		}
+	}
+	slots, err := os.ReadFile(f.d.path("data/keys/slots"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for at := 64; at+64 <= len(slots); at += 64 {
+		if slot := slots[at : at+64]; slot[0] == 'k' {
+			f.keys[fmt.Sprintf("slot %d", at/64)] = [][]byte{slot[16:64]}
+		}
+	}
+}
+
+// submit sends n messages full of canaries.
+func (f *forgetting) submit(n int) {
+	for i := range n {
+		size := 20
+		if i%5 == 0 {
+			size = 20_000 // streamed
+		}
+		s, err := dial(f.d.starttls, nil)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		m := fmt.Appendf(nil, "Subject: %s\r\nMessage-ID: <%d.%s>\r\nX-C: %s\r\n\r\n", canaryHeader, len(f.sent), canaryHeader, canaryHeader)
+		for _, form := range forms(canaryBody) {
+			m = append(append(m, form...), "\r\n"...)
+		}
+		m = append(m, bytes.Repeat([]byte(canaryBody+"\r\n"), size)...)
+		if err := s.say(250, "MAIL FROM:<%s@example.org> ENVID=%s", canarySender, canaryEnvID); err != nil {
+			f.t.Fatal(err)
+		}
+		if err := s.say(250, "RCPT TO:<%s@example.net> ORCPT=rfc822;%s@example.com", canaryTo, canaryTo); err != nil {
+			f.t.Fatal(err)
+		}
+		if err := errors.Join(s.say(354, "DATA"), s.end(m), s.Close()); err != nil {
+			f.t.Fatal(err)
+		}
+		f.sent = append(f.sent, m)
+	}
+}
+
+// end ends the daemon, one way or the other, once all is delivered.
+func (f *forgetting) end(end string, wait time.Duration) {
+	t, d := f.t, f.d
 	switch end {
 	case "terminated":
 		d.proc.cmd.Process.Signal(syscall.SIGTERM)
@@ -213,15 +237,16 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 		})
 		d.crash()
 	}
-	left := d.path("left")
-	shell(t, "cp", "-a", d.path("data"), left)
-	k.unmount()
+}
 
+// onDisk looks for canaries and keys in the disk's image.
+func (f *forgetting) onDisk() {
+	t := f.t
 	needles := canaryNeedles()
 	needles["control"] = forms(controlPattern)
-	maps.Copy(needles, keys)
+	maps.Copy(needles, f.keys)
 	slots, epochs := 0, 0
-	for name := range keys {
+	for name := range f.keys {
 		if strings.HasPrefix(name, "slot") {
 			slots++
 		} else {
@@ -231,7 +256,7 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	if slots < 10 || epochs < 2 {
 		t.Errorf("%d slots and %d epochs were seen, too few for a proof", slots, epochs)
 	}
-	found := scanDisk(t, d.path("disk.img"), needles)
+	found := scanDisk(t, f.d.path("disk.img"), needles)
 	if !found["control"] {
 		t.Error("the scan does not find what is on the disk")
 	}
@@ -239,8 +264,12 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	for name := range found {
 		t.Errorf("%q is on the disk", name)
 	}
+}
 
-	// Both copies, with the keys that are left.
+// inCopies opens a copy of the data taken before the deliveries and one taken
+// after, with the keys that are left.
+func (f *forgetting) inCopies(before, left string) {
+	t, d, next := f.t, f.d, f.next
 	shell(t, "cp", "-a", filepath.Join(left, "keys"), before)
 	for _, dir := range []string{before, left} {
 		taken := len(next.mail.all())
@@ -258,10 +287,10 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 		}
 		d.crash()
 		if n := len(next.mail.all()) - taken; n != 0 {
-			t.Errorf("%d of %d messages were delivered again from the copy %s", n, len(sent), filepath.Base(dir))
+			t.Errorf("%d of %d messages were delivered again from the copy %s", n, len(f.sent), filepath.Base(dir))
 		}
-		if dir == before && damaged != len(sent) {
-			t.Errorf("of the old copy %d messages are counted as damaged, want %d", damaged, len(sent))
+		if dir == before && damaged != len(f.sent) {
+			t.Errorf("of the old copy %d messages are counted as damaged, want %d", damaged, len(f.sent))
 		}
 	}
 }

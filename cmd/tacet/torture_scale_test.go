@@ -215,9 +215,14 @@ func (p *peers) backlog(t *testing.T) {
 		n, filled.Round(time.Millisecond), greeted.Round(time.Millisecond), scheduled.Round(time.Millisecond), each,
 		atOnce>>20, memory, empty.resident()>>20, best[1], best[0], 100*ratio, st)
 	empty.crash()
+	drainBacklog(t, full, slow, dead, n)
+}
 
-	// The destinations come back, and it drains; it is restarted in between.
-	begun = time.Now()
+// drainBacklog lets the destinations come back, and the queue of n messages
+// drains; the relay is restarted in between.
+func drainBacklog(t *testing.T, full *daemon, slow *sink, dead string, n int) {
+	t.Helper()
+	begun := time.Now()
 	back := newSink(t, func(s *sink) { s.addr, s.digest = dead, true })
 	slow.answer(func(string, string) string { return "" })
 	full.crash()

@@ -47,7 +47,7 @@ func TestTorture(t *testing.T) {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
 	}
-	for _, program := range []string{"mkfs.ext4", "mount", "umount", "strace", "e2fsck"} {
+	for _, program := range []string{"mkfs.ext4", "mount", "umount", "losetup", "strace", "e2fsck"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("%s is not installed", program)
 		}
@@ -263,6 +263,11 @@ func (k *disk) mount() {
 func (k *disk) unmount() {
 	k.t.Helper()
 	eventually(k.t, "the disk to be unmounted", func() bool { return unix.Unmount(k.dir, 0) == nil })
+	// What was written is in the image once the loop device has let go of it, which takes its time.
+	eventually(k.t, "the image to be let go", func() bool {
+		out, err := exec.Command("losetup", "-j", k.image).Output()
+		return err == nil && len(out) == 0
+	})
 }
 
 // FS_IOC_SHUTDOWN without a flush of the journal: what was not synced is gone.

@@ -187,10 +187,19 @@ func testForgets(t *testing.T, end string) {
 	}
 	take()
 
+	mem = endOf(t, s, mem, end)
+	now := snapshotFS(mem)
+	forgottenIn(t, append(copies, now), now, forgotten, []*queue.Envelope{stays, staysLarge})
+}
+
+// endOf ends a store's life, lets the time pass in which it forgets, and
+// returns the file system that then counts.
+func endOf(t *testing.T, s *Store, mem *vfs.MemFS, end string) *vfs.MemFS {
+	t.Helper()
+	t.Cleanup(func() { s.Close() })
 	switch end {
 	case "running":
 		time.Sleep(10 * time.Minute)
-		defer s.Close()
 	case "closed":
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -198,17 +207,20 @@ func testForgets(t *testing.T, end string) {
 	case "killed":
 		// What the disk holds now is all that is left; a new process finds it.
 		mem = snapshotFS(mem)
-		defer s.Close()
 		again, err := Open(memOptions(mem))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer again.Close()
+		t.Cleanup(func() { again.Close() })
 		<-again.Loaded()
 		time.Sleep(10 * time.Minute)
 	}
-	now := snapshotFS(mem)
-	copies = append(copies, now)
+	return mem
+}
+
+// forgottenIn looks into copies of the disk with the keys that exist now.
+func forgottenIn(t *testing.T, copies []*vfs.MemFS, now vfs.FS, forgotten, stays []*queue.Envelope) {
+	t.Helper()
 	for i, data := range copies {
 		scanForCanary(t, data, "data")
 		got := readable(t, withKeys(t, data, now))
@@ -217,7 +229,7 @@ func testForgets(t *testing.T, end string) {
 				t.Errorf("a message of %d octets can be read from copy %d", e.Size, i)
 			}
 		}
-		for _, e := range []*queue.Envelope{stays, staysLarge} {
+		for _, e := range stays {
 			if !got[e.ID] {
 				t.Errorf("a message of %d octets that is still queued cannot be read from copy %d", e.Size, i)
 			}
