@@ -54,6 +54,7 @@ type Route struct {
 	Introduction Introduction // how the hops learn whose mail it is
 
 	Fallback queue.Destination // where to turn if no hop takes the mail for now; empty: nowhere
+	Primary  bool              // the hops get mail as it came for them, also with lines that are too long: refusing it here would answer strangers
 }
 
 // Introduction is how a next hop that trusts this relay is told the address of

@@ -201,6 +201,32 @@ func TestLongLinesAsBinary(t *testing.T) {
 	}
 }
 
+// A primary gets what came for it: refused here, a long line would be answered
+// to whoever the mail claims to be from.
+func TestLongLinesToPrimary(t *testing.T) {
+	content := strings.Repeat("0123456789\r\n", 20_000) + strings.Repeat("x", 5000) + "\r\n"
+	for _, offer := range []string{lockstep, pipelines, chunks} {
+		for _, stream := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				m := claim(content, "a@example.com")
+				if stream {
+					m = streamed(m)
+				}
+				h := newHop(t, server(offer, nil, nil))
+				where := hops(1)
+				where.route.Primary = true
+				c := New(Config{Dial: h.dial}, where)
+				r := c.Deliver(t.Context(), m).Replies[0]
+				c.Close()
+				h.wg.Wait()
+				if got := h.taken(); !r.Delivered() || len(got) != 1 || got[0].content != content || strings.Contains(got[0].from, "BINARYMIME") {
+					t.Errorf("%s: %+v, %d messages", offer, r, len(got))
+				}
+			})
+		}
+	}
+}
+
 func TestInternationalDomains(t *testing.T) {
 	c := claim(letter, "a@bücher.example")
 	c.Envelope.Sender = "b@Grüße.example"

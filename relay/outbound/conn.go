@@ -30,12 +30,13 @@ type conn struct {
 	failure relay.TLSFailure // of the certificate, where the verdict doesn't decide
 	born    time.Time
 
-	most   int           // transactions that the configuration allows
-	mails  int           // transactions begun
-	kept   bool          // it comes from the pool
-	rested time.Duration // how long it waited there
-	reset  bool          // a transaction was left unfinished: RSET is owed
-	dead   bool          // of no more use
+	most    int           // transactions that the configuration allows
+	primary bool          // it gets lines of any length
+	mails   int           // transactions begun
+	kept    bool          // it comes from the pool
+	rested  time.Duration // how long it waited there
+	reset   bool          // a transaction was left unfinished: RSET is owed
+	dead    bool          // of no more use
 
 	killed atomic.Bool
 	killer func()      // kill

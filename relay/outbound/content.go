@@ -38,7 +38,7 @@ type contentWriter struct {
 	left   int64  // octets of content still to come
 	dots   bool   // DATA: dot-stuffing, and a final dot
 	binary bool   // BODY=BINARYMIME was said, and so any octet is content
-	wide   bool   // BODY=BINARYMIME was said for the lines' sake: they may have any length
+	wide   bool   // lines may have any length: BODY=BINARYMIME was said for their sake, or the peer is a primary
 	line   int    // octets of the line under way, 0 at its start
 	long   bool   // some line is too long
 	cr     bool   // the last octet was a CR

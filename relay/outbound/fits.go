@@ -13,7 +13,7 @@ func (t *transaction) fits() *fault {
 	if p.size && p.maxSize > 0 && t.claim.Content.Size > p.maxSize { // RFC 1870 §6.2
 		return ours(queue.StageMail, queue.CauseTooLarge, queue.Enhanced{5, 3, 4})
 	}
-	if t.long && !p.anyLine() {
+	if t.long && !p.anyLine() && !t.c.primary {
 		return tooLongLine()
 	}
 	if f := t.fitsBody(p); f != nil {
@@ -89,7 +89,7 @@ func tooLongLine() *fault {
 
 // body is what MAIL says of the content.
 func (t *transaction) body() queue.BodyType {
-	if t.long {
+	if t.long && t.c.peer.anyLine() {
 		return queue.BodyBinaryMIME
 	}
 	return t.env.Body

@@ -132,8 +132,9 @@ func (a *attempt) overHop(ctx context.Context, hop relay.Hop, route *relay.Route
 	}
 }
 
-// bound notes how many messages the route allows over the connection.
+// bound notes what the route allows over the connection.
 func (c *conn) bound(route *relay.Route) {
+	c.primary = route.Primary
 	if c.most = c.client.config.MaxMessages; route.MaxMessages > 0 {
 		c.most = route.MaxMessages
 	}

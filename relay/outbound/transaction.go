@@ -273,7 +273,7 @@ func (t *transaction) content() *fault {
 		return t.c.outOfStep(queue.StageContent)
 	}
 	content := &t.claim.Content
-	w := contentWriter{to: t, left: content.Size, dots: !t.chunk, binary: t.env.Body == queue.BodyBinaryMIME && t.chunk, wide: t.long}
+	w := contentWriter{to: t, left: content.Size, dots: !t.chunk, binary: t.env.Body == queue.BodyBinaryMIME && t.chunk, wide: t.long || t.c.primary}
 	w.buf = t.c.out[:0]
 	if t.stream == nil {
 		w.buf = slices.Grow(w.buf, min(len(content.Head), blockSize)+len(finalDot)+maxChunkCommand)

@@ -96,6 +96,9 @@ func TestRoutePrimary(t *testing.T) {
 				hops = append(hops, hop.Addr.String())
 			}
 			slices.Sort(hops)
+			if got.Primary != (c.domain != "elsewhere.test") || got.Fallback != "" {
+				t.Errorf("%s: primary %v, fallback %q", c.name, got.Primary, got.Fallback)
+			}
 		} else if err.Cause != c.cause || err.Cause.Permanent() {
 			t.Errorf("%s: cause %v, want %v", c.name, err.Cause, c.cause)
 		}

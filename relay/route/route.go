@@ -62,7 +62,7 @@ func (r *Router) route(ctx context.Context, d queue.Destination) (*relay.Route, 
 		}
 		return nil, fault
 	}
-	route.Fallback = r.fallbackOf(ch)
+	route.Fallback, route.Primary = r.fallbackOf(ch), ch.primary
 	return route, nil
 }
 
