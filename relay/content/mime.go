@@ -85,6 +85,7 @@ type leaf struct {
 	text    bool
 	held    []byte // a line end that may belong to the boundary behind it
 	hash    hash.Hash
+	pending []byte // decoded, yet to be hashed: lines are short, and the hash likes blocks
 	beginOf []byte
 }
 
@@ -236,14 +237,21 @@ func (l *leaf) write(decoded []byte, err error) error {
 		l.beginOf = append(l.beginOf, decoded[:min(room, len(decoded))]...)
 	}
 	l.Size += int64(len(decoded))
-	l.hash.Write(decoded)
+	if l.pending = append(l.pending, decoded...); len(l.pending) >= hashBlock {
+		l.hash.Write(l.pending)
+		l.pending = l.pending[:0]
+	}
 	return nil
 }
+
+// hashBlock is how much is hashed at a time.
+const hashBlock = 4 << 10
 
 func (l *leaf) end() error {
 	if err := l.write(l.decode.end()); err != nil {
 		return err
 	}
+	l.hash.Write(l.pending)
 	l.Kind = kindOf(l.beginOf)
 	l.hash.Sum(l.Digest[:0])
 	return nil
