@@ -13,7 +13,8 @@
 //     asks the content checks, if there are any (check.go); large content is spooled for them (spool.go).
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
 //  6. [Relay.Run] (run.go) has one lane for each destination (lane.go), that claims what is due there.
-//  7. relay/outbound takes a kept connection, or asks relay/route for the next hops and opens one.
+//  7. relay/outbound takes a kept connection, or asks for the next hops and opens one:
+//     relay/route finds them, relay/tlspolicy adds what their domain holds them to.
 //  8. Each recipient gets a [queue.Reply] from the next hop (attempt.go).
 //  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go).
 //  10. Each recipient's outcome is one record of package logging (record.go).

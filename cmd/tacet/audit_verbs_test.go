@@ -44,6 +44,11 @@ var recordings = map[string]recording{
 
 	"tacet route": {why: "asks the DNS, and reads nothing of anyone's mail", args: "bob@example.net"},
 
+	"tacet recipients key":   {why: "makes keys, reads nobody's data", args: "-"},
+	"tacet recipients build": {why: "made from the primary's own list, at the primary", args: "-"},
+	"tacet recipients pull":  {why: "fetches a list that no one can read", args: "-"},
+	"tacet recipients check": {why: "looks in a list of digests for what was given", args: "-"},
+
 	"tacet queue list":    {verb: logging.VerbQueueList},
 	"tacet queue stats":   {verb: logging.VerbQueueStats},
 	"tacet queue show":    {verb: logging.VerbQueueShow, args: "QUEUED"},

@@ -11,7 +11,8 @@
 //  2. A kept connection is taken from the pool (pool.go), or the [Resolver] is
 //     asked and its hops are tried in order (hops.go), a host's two families
 //     at the same time (race.go): connect, greeting, EHLO, STARTTLS, AUTH
-//     (session.go, ehlo.go, tls.go, auth.go).
+//     (session.go, ehlo.go, tls.go, auth.go). The certificate is judged by what holds
+//     for the hop: a TLSA record (dane.go), or its name (tls.go).
 //  3. One transaction or more go over it (transaction.go), the content through
 //     a writer that lets no bare CR, bare LF, NUL or overlong line out (content.go).
 //  4. Whatever fails before the end of content leads to the next hop; an
