@@ -30,6 +30,12 @@ func appendVisible(dst []byte, s string, limit int) (out []byte, cut bool) {
 	var last int // where the character at limit-1 began, for the ellipsis
 	count := 0
 	for i := 0; i < len(s); {
+		if n := plainRun(s[i:], limit-count); n > 0 { // the fast way
+			dst = append(dst, s[i:i+n]...)
+			last = len(dst) - 1
+			count, i = count+n, i+n
+			continue
+		}
 		start := len(dst)
 		c := s[i]
 		size := 1
@@ -67,6 +73,17 @@ func appendVisible(dst []byte, s string, limit int) (out []byte, cut bool) {
 		i += size
 	}
 	return dst, false
+}
+
+// plainRun is how many printable ASCII characters s begins with, at most limit.
+func plainRun(s string, limit int) int {
+	n := min(len(s), max(limit, 0))
+	for i := range n {
+		if c := s[i]; c < 0x20 || c > 0x7e {
+			return i
+		}
+	}
+	return n
 }
 
 const hexDigits = "0123456789abcdef"
