@@ -116,7 +116,7 @@ func (p Person) find(ctx context.Context, dir, keyDir string) (days []day, t Tra
 	}
 	seen := make(map[day]bool)
 	for line, err := range Read(ctx, ReadOptions{Dir: dir, KeyDir: keyDir, Filter: Filter{person: &p}}) {
-		if errors.Is(err, ErrLine) {
+		if GoesOn(err) {
 			continue // it goes as a whole when its day is sealed again
 		}
 		if err != nil {
@@ -181,6 +181,9 @@ func (k *keeper) erase(ctx context.Context, p Person) (Traces, error) {
 		t.Days++
 	}
 	for _, err := range Read(ctx, ReadOptions{Dir: k.dir, KeyDir: k.keys.dir, Filter: Filter{Until: begun, person: &p}}) {
+		if GoesOn(err) {
+			continue
+		}
 		if err == nil {
 			err = errNotErased
 		}

@@ -160,6 +160,9 @@ func (p *printer) outcome(r *Record) {
 	if r.Attempt > 1 || r.Event == Deferred && r.Attempt > 0 {
 		p.word("", "try "+strconv.Itoa(r.Attempt))
 	}
+	if r.Repeated {
+		p.word(yellow, "again after a crash")
+	}
 	if !r.NextAttempt.IsZero() {
 		p.word("", "again in "+roughly(r.NextAttempt.Sub(r.Time)))
 	}
@@ -187,7 +190,7 @@ func (p *printer) connection(r *Record) {
 		p.word("", "as "+visibleText(r.User, limitUser))
 	}
 	// The client's leg is told where it matters: later records repeat it.
-	if r.Event == Accepted || !r.NextHost.IsValid() {
+	if !attemptEvents.has(r.Event) {
 		p.tls(r.In)
 	}
 	if r.NextHost.IsValid() {

@@ -22,6 +22,13 @@ type Line struct {
 	Raw []byte // the line itself, without its newline; the reader's own copy
 }
 
+// ErrNoKey is of a file that nobody can read any more: its key is missing, as after
+// a backup of the log was put back without the folder of keys.
+var ErrNoKey = errors.New("its key is missing: nobody can read it")
+
+// GoesOn tells of an error of [Read] that leaves out what it is about, and nothing else.
+func GoesOn(err error) bool { return errors.Is(err, ErrLine) || errors.Is(err, ErrNoKey) }
+
 // ParseLine reads a line strictly: no unknown key, no unknown name, nothing
 // behind the object. A record that was written comes back as it was, less
 // what was cut or made visible.

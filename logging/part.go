@@ -138,7 +138,9 @@ func (p part) open(dir string, keys *keyring) (*openPart, error) {
 		err = fs.ErrNotExist // it is being made
 	}
 	if err == nil {
-		o.box, err = keys.box(o.header)
+		if o.box, err = keys.box(o.header); errors.Is(err, fs.ErrNotExist) {
+			err = ErrNoKey
+		}
 	}
 	if err != nil {
 		f.Close()
@@ -153,14 +155,25 @@ func (p part) open(dir string, keys *keyring) (*openPart, error) {
 func openDay(dir string, keys *keyring, d day) ([]*openPart, error) {
 	const often = 20
 	for i := 0; ; i++ {
-		open, err := tryDay(dir, keys, d)
-		if err == nil || i == often || !errors.Is(err, fs.ErrNotExist) {
+		open, err := tryDay(dir, keys, d, false)
+		if err == nil || i == often || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNoKey) {
 			return open, err
 		}
 	}
 }
 
-func tryDay(dir string, keys *keyring, d day) (open []*openPart, err error) {
+// openReadable is openDay less the files that have no key: the first of them
+// is told of beside the others.
+func openReadable(dir string, keys *keyring, d day) (open []*openPart, without, err error) {
+	open, err = openDay(dir, keys, d)
+	if errors.Is(err, ErrNoKey) {
+		without = err
+		open, err = tryDay(dir, keys, d, true)
+	}
+	return open, without, err
+}
+
+func tryDay(dir string, keys *keyring, d day, readable bool) (open []*openPart, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(open)
@@ -178,6 +191,9 @@ func tryDay(dir string, keys *keyring, d day) (open []*openPart, err error) {
 			continue
 		}
 		o, err := p.open(dir, keys)
+		if readable && errors.Is(err, ErrNoKey) {
+			continue
+		}
 		if err != nil {
 			return open, err
 		}
@@ -187,7 +203,7 @@ func tryDay(dir string, keys *keyring, d day) (open []*openPart, err error) {
 		}
 	}
 	slices.Reverse(open)
-	if len(open) > 0 && open[0].kind != partSealed {
+	if len(open) > 0 && open[0].kind != partSealed && !readable {
 		// Another one may have been sealed since the list was made.
 		if _, err := os.Stat(filepath.Join(dir, d.sealed())); err == nil {
 			return open, fs.ErrNotExist

@@ -2,7 +2,6 @@ package logging
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"net/netip"
 	"regexp"
@@ -21,7 +20,7 @@ func (p Person) Records(ctx context.Context, dir, keyDir string) iter.Seq2[Line,
 		enc := newEncoder()
 		for line, err := range Read(ctx, ReadOptions{Dir: dir, KeyDir: keyDir, Filter: Filter{person: &p}}) {
 			switch {
-			case errors.Is(err, ErrLine):
+			case GoesOn(err):
 				continue
 			case err != nil:
 				yield(Line{}, err)

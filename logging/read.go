@@ -30,8 +30,9 @@ const (
 )
 
 // Read gives the records that pass the filter, oldest first. A line that is
-// not by the contract gives an error that is [ErrLine], and reading goes on;
-// any other error ends it. The end of ctx ends it without an error.
+// not by the contract gives an error that is [ErrLine], a file without its key one that is
+// [ErrNoKey], and reading goes on: see [GoesOn]. Any other error ends it. The
+// end of ctx ends it without an error.
 func Read(ctx context.Context, o ReadOptions) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		r := reader{ctx: ctx, ReadOptions: o, yield: yield, keys: &keyring{dir: o.KeyDir}, sieve: o.Filter.sieve()}
@@ -96,7 +97,7 @@ func (r *reader) wanted(days []day) []day {
 // all gives every record, and keeps the newest live file open if it is to be followed.
 func (r *reader) all(days []day) error {
 	for i, d := range days {
-		open, err := openDay(r.Dir, r.keys, d)
+		open, err := r.open(d)
 		if err != nil {
 			return err
 		}
@@ -116,6 +117,16 @@ func (r *reader) all(days []day) error {
 		}
 	}
 	return nil
+}
+
+// open opens what can be read of a day, and tells of what cannot.
+func (r *reader) open(d day) ([]*openPart, error) {
+	open, without, err := openReadable(r.Dir, r.keys, d)
+	if without != nil && !r.yield(Line{}, fmt.Errorf("relay log: %w", without)) {
+		closeAll(open)
+		return nil, errStopped
+	}
+	return open, err
 }
 
 // watch has the live part followed from its beginning.
@@ -200,7 +211,7 @@ func (r *reader) last(days []day) error {
 		if !newest && len(all) >= r.Last {
 			break
 		}
-		open, err := openDay(r.Dir, r.keys, d)
+		open, err := r.open(d)
 		if err != nil {
 			return err
 		}
@@ -349,7 +360,7 @@ func (r *reader) follow() error {
 				newer = time.Time{}
 				continue
 			}
-			if !errors.Is(err, fs.ErrNotExist) {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNoKey) {
 				return err
 			}
 		case newer.IsZero():

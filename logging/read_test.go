@@ -258,10 +258,10 @@ func TestFormat(t *testing.T) {
 			`03:02:01  delivered    anna@example.org         → bob@example.net           "Angebot 4711"                  from 203.0.113.9  as anna  via 192.0.2.1 TLS1.3 dane  250 2.1.5 4XyzAB  K3V9` + "\n"},
 		"deferred": {func(r *Record) {
 			r.Event, r.Code, r.Enhanced, r.Reason, r.Stage, r.Attempt = Deferred, 451, [3]uint16{4, 7, 1}, ReasonGreylisted, StageRcpt, 2
-			r.Sender, r.RemoteID, r.User, r.Client = "", "", "", netip.Addr{}
+			r.Sender, r.RemoteID, r.User, r.Client, r.Repeated = "", "", "", netip.Addr{}, true
 			r.Subject, r.Out, r.NextAttempt = "東京", TLS{None: NoTLSNotOffered}, r.Time.Add(10*time.Minute)
 		}, Style{Date: true},
-			`2026-05-04 03:02:01  deferred     <>                       → bob@example.net           "東京"                          greylisted: try again later at rcpt  try 2  again in 10m  via 192.0.2.1 no TLS (not offered)  451 4.7.1  K3V9` + "\n"},
+			`2026-05-04 03:02:01  deferred     <>                       → bob@example.net           "東京"                          greylisted: try again later at rcpt  try 2  again after a crash  again in 10m  via 192.0.2.1 no TLS (not offered)  451 4.7.1  K3V9` + "\n"},
 		"failed, in colour and German": {func(r *Record) {
 			r.Event, r.Code, r.Enhanced, r.Reason, r.Stage, r.Attempt, r.RemoteID = Failed, 550, [3]uint16{5, 1, 1}, ReasonUserUnknown, StageRcpt, 1, ""
 			r.User, r.Client, r.Subject = "", netip.Addr{}, ""
@@ -277,6 +277,7 @@ func TestFormat(t *testing.T) {
 	} {
 		r := full(Delivered)
 		r.Reason, r.Stage, r.Attempt, r.NextAttempt, r.Headers, r.NextHost, r.ID, r.RemoteID = 0, 0, 1, time.Time{}, nil, netip.MustParseAddr("192.0.2.1"), "K3V9", "4XyzAB"
+		r.Repeated = false
 		if c.change != nil {
 			c.change(r)
 		}
@@ -288,5 +289,55 @@ func TestFormat(t *testing.T) {
 		if got.String() != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", name, got.String(), c.want)
 		}
+	}
+}
+
+// TestReadGoesOnWithoutAKey wants a day whose key is lost, or that was put back from a
+// backup made before an erasure, to hide no other day, and a person to be taken out of the rest.
+func TestReadGoesOnWithoutAKey(t *testing.T) {
+	p := newPlace(t)
+	last := today() - 1
+	k := p.keeper(nil)
+	for d := last - 2; d <= last; d++ {
+		p.set(t, d.aside(1), d, int(d-last)*10+20, int(d-last)*10+23)
+		if err := k.reseal(t.Context(), d, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup, err := os.ReadFile(filepath.Join(p.dir, (last - 1).sealed()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.reseal(t.Context(), last-1, removeUser, nil); err != nil { // under a fresh key
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, (last-1).sealed()), backup, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	want := append(numbered(0, 3), numbered(20, 23)...)
+	for _, most := range []int{-1, 100} {
+		var got []string
+		missing := 0
+		for line, err := range Read(t.Context(), ReadOptions{Dir: p.dir, KeyDir: p.keys, Last: most}) {
+			switch {
+			case errors.Is(err, ErrNoKey) && strings.Contains(err.Error(), (last-1).sealed()):
+				missing++
+			case err != nil:
+				t.Fatal(err)
+			default:
+				got = append(got, line.ID)
+			}
+		}
+		if !slices.Equal(got, want) || missing != 1 {
+			t.Errorf("last %d: %v, want %v; told %d times", most, got, want, missing)
+		}
+	}
+	found, err := k.erase(t.Context(), Person{Address: "anna@example.org"})
+	if err != nil || found.Days != 2 {
+		t.Errorf("erased from %d days, want 2: %v", found.Days, err)
+	}
+	v, err := Verify(t.Context(), Options{Dir: p.dir, KeyDir: p.keys})
+	if err != nil || !slices.ContainsFunc(v.Faults, func(f Fault) bool { return f.File == (last-1).sealed() && f.Problem == ProblemNoKey }) {
+		t.Errorf("%+v %v", v.Faults, err)
 	}
 }

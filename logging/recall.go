@@ -2,7 +2,6 @@ package logging
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -45,7 +44,7 @@ func RecallLast(ctx context.Context, o Options) (*Recall, error) {
 	lines := 0
 	for line, err := range Read(ctx, ReadOptions{Dir: o.Dir, KeyDir: o.KeyDir, Last: recallLines}) {
 		switch {
-		case errors.Is(err, ErrLine):
+		case GoesOn(err):
 			continue
 		case err != nil:
 			return nil, err

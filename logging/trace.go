@@ -2,7 +2,6 @@ package logging
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -57,7 +56,7 @@ func matching(ctx context.Context, o ReadOptions) (ids map[string]bool, alone []
 	ids = make(map[string]bool)
 	for line, err := range Read(ctx, o) {
 		switch {
-		case errors.Is(err, ErrLine):
+		case GoesOn(err):
 			continue
 		case err != nil:
 			return nil, nil, err
@@ -77,7 +76,7 @@ func byMessage(ctx context.Context, o ReadOptions) ([]Message, error) {
 	var messages []Message
 	at := make(map[string]int)
 	for line, err := range Read(ctx, o) {
-		if errors.Is(err, ErrLine) {
+		if GoesOn(err) {
 			continue
 		}
 		if err != nil {

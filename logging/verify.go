@@ -135,7 +135,7 @@ func (v *verifier) unopened(d day, parts []part) {
 			o.close()
 		case errors.Is(err, errDamaged), errors.Is(err, errNoFrames):
 			v.fault(p.name, ProblemDamaged)
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNoKey):
 			if _, err := os.Stat(filepath.Join(v.dir, p.name)); err == nil {
 				v.fault(p.name, ProblemNoKey)
 			}

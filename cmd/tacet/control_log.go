@@ -137,7 +137,7 @@ func (l *logRead) stream(w http.ResponseWriter, lines iter.Seq2[logging.Line, er
 		switch {
 		case errors.Is(err, errNotRecorded):
 			return err
-		case errors.Is(err, logging.ErrLine):
+		case logging.GoesOn(err):
 			continue
 		case err != nil:
 			return fmt.Errorf("reading the relay log: %w", err)

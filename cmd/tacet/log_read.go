@@ -116,7 +116,7 @@ func (c *console) eachLine(lines iter.Seq2[logging.Line, error], do func(logging
 		switch {
 		case errors.Is(err, errNotRecorded):
 			return err
-		case errors.Is(err, logging.ErrLine):
+		case logging.GoesOn(err):
 			c.note("%v", err)
 			continue
 		case err != nil:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"iter"
 
 	"tacet/logging"
@@ -49,7 +48,7 @@ func recorded(lines iter.Seq2[logging.Line, error], follow bool, record func(fou
 			switch {
 			case err == nil:
 				found++
-			case !errors.Is(err, logging.ErrLine):
+			case !logging.GoesOn(err):
 				failed = true
 			}
 			if octets > heldBack && !release() {

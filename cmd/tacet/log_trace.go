@@ -102,15 +102,15 @@ func (t *tracePrinter) outcome() error {
 	text := ""
 	switch {
 	case t.id == "":
-		text = "\n"
 	case len(t.open) == 0 && t.ended > 0:
-		text = fmt.Sprintf("  done after %s\n\n", shortDuration(t.last.Sub(t.first)))
+		text = "  done after " + shortDuration(t.last.Sub(t.first))
 	case len(t.open) > 0:
-		text = fmt.Sprintf("  open for %s\n\n", plural(len(t.open), "recipient"))
-	default:
-		text = "\n"
+		text = "  open for " + plural(len(t.open), "recipient")
 	}
-	_, err := fmt.Fprint(t.c.out, newPalette(t.c.out).dim(strings.TrimSuffix(text, "\n")), "\n")
+	if text != "" {
+		text = newPalette(t.c.out).dim(text) + "\n"
+	}
+	_, err := fmt.Fprintln(t.c.out, text)
 	return err
 }
 
