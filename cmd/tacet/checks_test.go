@@ -260,3 +260,29 @@ func TestVerifyOfRelay(t *testing.T) {
 		}
 	}
 }
+
+// What a rule holds is accepted, waits through a look at the queue, and goes on when an
+// operator releases it, in the large as in the small.
+func TestRuleHoldsOfRelay(t *testing.T) {
+	r := startChecked(t, t.TempDir(), "[[rule]]\nname = \"later\"\nfield = \"Subject\"\npattern = \"hello\"\naction = \"hold\"\n")
+	for i, text := range []string{plainMail, plainMail + strings.Repeat("a long message, which is spooled\r\n", 20000)} {
+		if err := r.send(0, text); err != nil {
+			t.Fatal(err)
+		}
+		held := r.lines(t, "held")
+		if len(held) != i+1 || r.store.Stats().Held != 1 {
+			t.Fatalf("log %v, %d held", held, r.store.Stats().Held)
+		}
+		status, _ := held[i]["status"].(map[string]any)
+		id, err := queue.ParseID(fmt.Sprint(status["id"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.relay.Release(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.delivered(t); !strings.HasSuffix(got, text) {
+			t.Errorf("got %d octets, want %d", len(got), len(text))
+		}
+	}
+}
