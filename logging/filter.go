@@ -14,7 +14,7 @@ type Filter struct {
 	Reasons []Reason // any of them
 	Since   time.Time
 	Until   time.Time // exclusive
-	ID      string    // queue ID, whole
+	ID      string    // queue ID, whole: the relay's or the next hop's
 
 	// A pattern matches an address regardless of case: "@example.org" all of a
 	// domain, "a@example.org" one mailbox, "<>" the null reverse-path, and a
@@ -37,7 +37,7 @@ func (f *Filter) Match(r *Record) bool {
 		(len(f.Reasons) == 0 || slices.Contains(f.Reasons, r.Reason)) &&
 		(f.Since.IsZero() || !r.Time.Before(f.Since)) &&
 		(f.Until.IsZero() || r.Time.Before(f.Until)) &&
-		(f.ID == "" || strings.EqualFold(f.ID, r.ID)) &&
+		(f.ID == "" || strings.EqualFold(f.ID, r.ID) || strings.EqualFold(f.ID, r.RemoteID)) &&
 		(f.Sender == "" || matchSender(f.Sender, r)) &&
 		(f.Recipient == "" || matchAddress(f.Recipient, r.Recipient)) &&
 		(f.Address == "" || matchSender(f.Address, r) || matchAddress(f.Address, r.Recipient)) &&

@@ -55,7 +55,7 @@ func (f *Filter) sieve() *sieve {
 	s.add(false, events...)
 	s.add(false, reasons...)
 	if f.ID != "" && token(f.ID) {
-		s.add(true, []byte(`"id":"`+strings.ToLower(f.ID)+`"`))
+		s.add(true, []byte(`id":"`+strings.ToLower(f.ID)+`"`))
 	}
 	for _, pattern := range []string{f.Sender, f.Recipient, f.Address, f.User} {
 		if needle := needleOf(pattern); needle != nil {

@@ -29,6 +29,7 @@ type Config struct {
 	Primary    PrimaryConfig
 	Recipients RecipientsConfig
 	Edge       EdgeConfig
+	Site       SiteConfig
 	Delivery   DeliveryConfig
 	DNS        DNSConfig
 	Queue      QueueConfig

@@ -82,6 +82,9 @@ func (c *Config) sections() []section {
 			{"connections_per_minute", numberValue{&c.Edge.Connections, 0, 100_000}, "of one client network (IPv4 address, IPv6 /64); 0: any number"},
 			{"messages_per_minute", numberValue{&c.Edge.Messages, 0, 100_000}, "of one client network; 0: any number"},
 		}},
+		{"site", []key{
+			{"command", wordsValue{&c.Site.Command}, "how tacet is run at the other site, such as [\"ssh\", \"mx2.example.org\", \"tacet\"]: the trace of a queue ID goes on there, and a person is erased at both sites or the erasure fails"},
+		}},
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},

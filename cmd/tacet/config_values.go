@@ -413,3 +413,19 @@ func (k kindsValue) set(v any) error {
 }
 
 func (k kindsValue) String() string { return list(*k.p, func(s string) string { return s }) }
+
+// wordsValue is a command and its arguments.
+type wordsValue struct{ p *[]string }
+
+func (w wordsValue) set(v any) error {
+	words := []string{}
+	for text, ok := range texts(v) {
+		if !ok || text == "" {
+			return errors.New("want a command and its arguments such as [\"ssh\", \"mx2.example.org\", \"tacet\"]")
+		}
+		words = append(words, text)
+	}
+	*w.p = words
+	return nil
+}
+func (w wordsValue) String() string { return list(*w.p, func(s string) string { return s }) }

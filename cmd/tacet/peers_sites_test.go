@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -286,4 +287,56 @@ func (p *peers) primaryRefuses(t *testing.T) {
 	}
 	d.outcome("delivered", "someone@far.example") // the report
 	eventually(t, "the queue to be empty", func() bool { return len(d.queued()) == 0 })
+}
+
+// bothSites: a trace goes on at the other site, from either ID and from either side, and
+// a person is erased at both sites or the erasure fails.
+func (p *peers) bothSites(t *testing.T) {
+	last := newSink(t)
+	site := func(at, next string, rest string) *daemon {
+		d := p.newDaemon(t, fmt.Sprintf("[[listener]]\naddress = %q\nkind = \"mx\"\n[relay]\ndomains = [\"example.org\"]\n[primary]\nhosts = [%q]\n%s", at, next, rest))
+		d.start()
+		return d
+	}
+	at, fallbackAt := freePort(t), freePort(t)
+	primary := site(at, last.addr, "")
+	fallback := site(fallbackAt, at, fmt.Sprintf("[site]\ncommand = [%q, \"--config\", %q]\n", p.bin, primary.config))
+	if err := submitOne(fallbackAt, numbered(1, 3000), "someone@far.example", "b@example.org"); err != nil {
+		t.Fatal(err)
+	}
+	here := fallback.outcome("delivered", "b@example.org")
+	there := primary.outcome("delivered", "b@example.org")
+	if here.Status.RemoteID != there.Status.ID {
+		t.Fatalf("the fallback knows it as %s there, the primary as %s", here.Status.RemoteID, there.Status.ID)
+	}
+	for _, id := range []string{here.Status.ID, there.Status.ID} {
+		told := fallback.run("log", "trace", id)
+		before, after, both := strings.Cut(told, "At the other site:")
+		if !both || !strings.Contains(before, here.Status.ID) || !strings.Contains(after, there.Status.ID) {
+			t.Errorf("trace %s:\n%s", id, told)
+		}
+		if alone := fallback.run("log", "trace", id, "--here"); strings.Contains(alone, "other site") {
+			t.Errorf("trace %s --here:\n%s", id, alone)
+		}
+	}
+	if told := primary.run("log", "trace", there.Status.ID, "--json"); !strings.Contains(told, there.Status.ID) {
+		t.Errorf("trace at the primary:\n%s", told)
+	}
+	about := func(d *daemon) int {
+		return strings.Count(d.run("log", "find", "--address", "someone@far.example", "--json"), "someone@far.example")
+	}
+	config, err := os.ReadFile(fallback.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, fallback.config, strings.Replace(string(config), p.bin, "/bin/false", 1))
+	if _, said, status := runProgram(t, fallback.command("privacy", "erase", "someone@far.example", "--ticket", "T-1", "--yes")); status != 1 ||
+		!strings.Contains(said, "nothing was done here") || about(fallback) == 0 {
+		t.Errorf("with the other site away: status %d, %s", status, said)
+	}
+	writeFile(t, fallback.config, string(config))
+	fallback.run("privacy", "erase", "someone@far.example", "--ticket", "T-1", "--yes")
+	if a, b := about(fallback), about(primary); a+b > 0 {
+		t.Errorf("%d records are left at the fallback, %d at the primary", a, b)
+	}
 }

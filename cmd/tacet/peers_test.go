@@ -52,6 +52,7 @@ func TestPeers(t *testing.T) {
 		{"limits", (*peers).limits},
 		{"twosites", (*peers).twoSites},
 		{"primaryrefuses", (*peers).primaryRefuses},
+		{"bothsites", (*peers).bothSites},
 		{"tlspolicy", (*peers).tlsPolicy},
 		{"dane", (*peers).dane},
 		{"badconfig", (*peers).badConfig},

@@ -295,6 +295,7 @@ func effects() map[string]effect {
 		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 		"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
+		"site.command",
 		"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
 		"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
 		"relay.domains", "relay.max_message_size", "relay.max_recipients",

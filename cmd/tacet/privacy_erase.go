@@ -15,7 +15,7 @@ import (
 
 func newPrivacyErase(c *console) *cobra.Command {
 	var e erasure
-	var yes, dryRun bool
+	var yes, dryRun, here bool
 	cmd := &cobra.Command{
 		Use:   "erase ADDRESS --ticket T",
 		Short: "Take a person out of the relay log",
@@ -28,6 +28,9 @@ were the sender or the user, the user and the client's address. Each day concern
 written anew under a fresh key, and the old key is destroyed: a backup from before
 opens none of those days any more. Only the running day, unless log.live is "sealed",
 stands in a backup in plain.
+
+If the config has another site (site.command), it is done there first; if that fails, nothing is
+done here and the command fails.
 
 Messages of the person in the queue are listed and not deleted: that is
 "tacet queue delete". Whether to erase is a person's decision, which the ticket
@@ -44,12 +47,24 @@ stands for; the audit log keeps the ticket and the counts, not the address.`,
 			if yes && dryRun {
 				return wrongUsage("--yes and --dry-run are opposites: give one")
 			}
+			if !here {
+				config, err := LoadConfig(c.config)
+				if err != nil {
+					return err
+				}
+				if len(config.Site.Command) > 0 {
+					if err := c.eraseAtSite(cmd.Context(), config, &e); err != nil {
+						return err
+					}
+				}
+			}
 			return c.erase(cmd.Context(), &e)
 		},
 	}
 	cmd.Flags().StringVar(&e.ticket, "ticket", "", "the occasion, for the audit log: letters, digits, \"-\", \".\" and \"_\"")
 	cmd.Flags().StringVar(&e.User, "user", "", "the person's user name, if it is not the address")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().BoolVar(&here, "here", false, "at this site alone, although the config has another (site.command)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count, which is the default")
 	return cmd
 }
