@@ -1,6 +1,7 @@
 package pebblestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
@@ -120,10 +121,14 @@ func padding(b []byte, at int) bool {
 
 // nextChunk finds the next sound chunk of this log.
 func nextChunk(b []byte, from int, number uint32) int {
+	const before = 7 // octets of a header before the number of its log
+	mark := binary.LittleEndian.AppendUint32(nil, number)
 	for at := from; at+logHeader <= len(b); at++ {
-		if b[at+6] < 5 || b[at+6] > 12 || binary.LittleEndian.Uint32(b[at+7:]) != number {
-			continue
+		skip := bytes.Index(b[at+before:], mark)
+		if skip < 0 {
+			break
 		}
+		at += skip
 		if c, ok := parseChunk(b, at, number); ok && !c.doubted {
 			return at
 		}

@@ -118,13 +118,20 @@ func (r *tableReader) read(b []byte, yield func(*operation) error) (lossy bool, 
 // blockSize is the length of the block that b begins with, without its
 // trailer; 0 if no checksum ends it.
 func blockSize(b []byte) int {
-	state := ^uint32(0)
-	for i, octet := range b[:max(min(len(b)-4, largestBlock), 0)] {
-		state = castagnoli[byte(state)^octet] ^ state>>8
+	sum := uint32(0)
+	end := max(min(len(b)-4, largestBlock), 0)
+	for at := 0; at < end; {
 		// 0 tells, in a trailer, that the block is not compressed: ours never are.
-		if octet == 0 && binary.LittleEndian.Uint32(b[i+1:]) == maskedSum(^state) {
-			return i
+		zero := bytes.IndexByte(b[at:end], 0)
+		if zero < 0 {
+			break
 		}
+		zero += at
+		sum = crc32.Update(sum, castagnoli, b[at:zero+1])
+		if binary.LittleEndian.Uint32(b[zero+1:]) == maskedSum(sum) {
+			return zero
+		}
+		at = zero + 1
 	}
 	return 0
 }
