@@ -78,15 +78,16 @@ func open(hop relay.Hop) bool {
 // holdByDANE looks up the TLSA records of all hosts at the same time. The hops
 // of one host share its hold.
 func (r *Resolver) holdByDANE(ctx context.Context, route *relay.Route) {
+	holds := make([]*relay.Hold, len(route.Hops)) // the hops themselves are being read meanwhile
 	var wg sync.WaitGroup
 	for i := range route.Hops {
 		if hop := &route.Hops[i]; named(*hop) && firstOf(route, i) == i {
-			wg.Go(func() { hop.Hold = r.dane(ctx, route, hop) })
+			wg.Go(func() { holds[i] = r.dane(ctx, route, hop) })
 		}
 	}
 	wg.Wait()
 	for i := range route.Hops {
-		route.Hops[i].Hold = route.Hops[firstOf(route, i)].Hold
+		route.Hops[i].Hold = holds[firstOf(route, i)]
 	}
 }
 
