@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 			"status": scriptStatus, "port": scriptPort, "expand": scriptExpand,
 			"notify": scriptNotify, "notified": scriptNotified, "nexthop": scriptNextHop,
 			"submit": scriptSubmit, "logged": scriptLogged, "control": scriptControl, "activated": scriptActivated,
-			"signal": scriptSignal,
+			"signal": scriptSignal, "gone": scriptGone,
 		},
 	})
 }
@@ -171,6 +171,23 @@ func scriptLogged(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s is not in the log", args[1])
+}
+
+// scriptGone waits until there is no such file any more: gone FILE.
+func scriptGone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone FILE")
+	}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(scriptPatience); ; <-look.C {
+		if _, err := os.Stat(ts.MkAbs(args[0])); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s is still there", args[0])
+		}
+	}
 }
 
 func scriptControl(ts *testscript.TestScript, neg bool, args []string) {
