@@ -128,18 +128,7 @@ func lonely(t *testing.T) (*daemon, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDaemon(t.Context(), config, deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := d.stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return d, file
+	return runDaemon(t, config, deps{}), file
 }
 
 // queued puts a message into the queue of a lonely daemon, and waits until its

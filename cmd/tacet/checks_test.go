@@ -82,21 +82,15 @@ tls = "none"
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDaemon(t.Context(), config, deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
+	t.Cleanup(func() { // after the daemon's end
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := d.stop(ctx); err != nil {
-			t.Error(err)
-		}
 		_ = server.Shutdown(ctx)
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	})
+	d := runDaemon(t, config, deps{})
 	return &checkedRelay{daemon: d, dir: dir, mail: hop.mail}
 }
 

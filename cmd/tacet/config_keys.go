@@ -36,8 +36,11 @@ const day = 24 * time.Hour
 
 // sections binds every key that occurs once to its field of c.
 func (c *Config) sections() []section {
-	t := &c.Delivery.Timeouts
-	wait := func(p *time.Duration) value { return durationValue{p, time.Second, time.Hour} }
+	return slices.Concat(c.incomingSections(), c.outgoingSections(), c.upkeepSections())
+}
+
+// incomingSections are about the relay itself and what comes to it.
+func (c *Config) incomingSections() []section {
 	return []section{
 		{"", []key{
 			{"hostname", textValue{&c.Hostname, ownName}, "the relay's name in greetings, EHLO and trace fields. Default: the machine's name"},
@@ -85,6 +88,14 @@ func (c *Config) sections() []section {
 		{"site", []key{
 			{"command", wordsValue{&c.Site.Command}, "how tacet is run at the other site, such as [\"ssh\", \"mx2.example.org\", \"tacet\"]: the trace of a queue ID goes on there, and a person is erased at both sites or the erasure fails"},
 		}},
+	}
+}
+
+// outgoingSections are about what goes out, and what waits for that.
+func (c *Config) outgoingSections() []section {
+	t := &c.Delivery.Timeouts
+	wait := func(p *time.Duration) value { return durationValue{p, time.Second, time.Hour} }
+	return []section{
 		{"delivery", slices.Concat(c.Delivery.Smarthost.keys(), c.Delivery.Load.keys(), []key{
 			{"fallback", textValue{&c.Delivery.Fallback, nextHop}, "written as next_hop: takes what no MX of its domain takes for now; empty: it waits"},
 			{"deny_special_addresses", boolValue{&c.Delivery.DenySpecialAddresses}, "no MX in loopback, private or link-local ranges. A configured next_hop may be there"},
@@ -108,6 +119,12 @@ func (c *Config) sections() []section {
 			{"delay_warning", durationValue{&c.Queue.DelayWarning, 0, 30 * day}, "after it the sender is told once that the message is late; \"0s\": never"},
 			{"report_language", enumValue[relay.Language]{&c.Queue.ReportLanguage, []string{"both", "en", "de"}}, "of delivery reports: English and German, or one of the two"},
 		}},
+	}
+}
+
+// upkeepSections are about keys, limits, checks, and what the operator sees.
+func (c *Config) upkeepSections() []section {
+	return []section{
 		{"keys", []key{
 			{"master", textValue{&c.Keys.Master, masterSource}, "where the queue's master key comes from: \"file:/path\" (mode 0600), \"credential:NAME\" (of systemd) or \"prompt\" (a passphrase, asked for at each start). Default: a file that is made in keys/"},
 		}},

@@ -18,6 +18,23 @@ import (
 	"tacet/relay/auth"
 )
 
+// runDaemon starts a daemon that is stopped, in order, when the test ends.
+func runDaemon(t *testing.T, config *Config, with deps) *daemon {
+	t.Helper()
+	d, err := startDaemon(t.Context(), config, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := d.stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
 func TestMemoryLimit(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	for _, one := range []struct {

@@ -135,6 +135,9 @@ func TestETRNOfStrangers(t *testing.T) {
 	dialogue{"EHLO mail.example.org", "250", "ETRN example.org", "459"}.hold(t, d.address(0).String())
 	empty := startFallback(t, fallbackText)
 	dialogue{"EHLO mail.example.org", "250", "ETRN example.org", "251"}.hold(t, empty.address(0).String())
+	if n := d.store.Stats().Messages + empty.store.Stats().Messages; n != 0 {
+		t.Errorf("ETRN alone left %d messages", n)
+	}
 }
 
 // The operator hears once that mail waits too long for the primary, and the

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/textproto"
@@ -34,18 +33,7 @@ func startFallback(t *testing.T, text string, with ...deps) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDaemon(t.Context(), config, append(with, deps{})[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := d.stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return d
+	return runDaemon(t, config, append(with, deps{})[0])
 }
 
 // dialogue is a session, a command and the reply's first digit and more by turns.

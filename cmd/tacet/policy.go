@@ -217,9 +217,30 @@ func shorter(period func(*Config) time.Duration) func(*Config, string) direction
 	}
 }
 
+// harmless are the keys that neither widen nor narrow what becomes known of anyone.
+var harmless = []string{
+	"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
+	"verify.spf", "verify.dmarc",
+	"milter.scope", "milter.timeout", "milter.on_failure",
+	"clamd.scope", "clamd.timeout", "clamd.on_failure",
+	"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
+	"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
+	"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
+	"site.command",
+	"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
+	"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
+	"relay.domains", "relay.max_message_size", "relay.max_recipients",
+	"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
+	"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",
+	"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
+	"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",
+	"delivery.route.domain", "delivery.route.auth_user", "delivery.route.auth_password_file",
+	"queue.retry", "queue.delay_warning", "queue.report_language",
+	"limits.connections", "limits.connections_per_client", "limits.command_timeout", "limits.min_content_rate", "log.dir",
+}
+
 // effects tells of every key of the config what it does to privacy.
 func effects() map[string]effect {
-	nothing := effect{}
 	hop := effect{isNot(widens, ""), "another host than the recipients' own gets the mail"}
 	tls := effect{deliveryTLS, "how much TLS next hops are held to"}
 	all := map[string]effect{
@@ -287,27 +308,8 @@ func effects() map[string]effect {
 
 		"metrics.address": {isNot(widens, ""), "every local program reads the counters, which name nobody"},
 	}
-	for _, name := range []string{
-		"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
-		"verify.spf", "verify.dmarc",
-		"milter.scope", "milter.timeout", "milter.on_failure",
-		"clamd.scope", "clamd.timeout", "clamd.on_failure",
-		"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
-		"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
-		"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
-		"site.command",
-		"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
-		"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
-		"relay.domains", "relay.max_message_size", "relay.max_recipients",
-		"dns.trusted", "delivery.auth_user", "delivery.auth_password_file", "delivery.concurrency", "delivery.messages_per_connection", "delivery.rate",
-		"delivery.route.concurrency", "delivery.route.messages_per_connection", "delivery.route.rate",
-		"delivery.timeouts.connect", "delivery.timeouts.greeting", "delivery.timeouts.command",
-		"delivery.timeouts.data_start", "delivery.timeouts.data_block", "delivery.timeouts.data_end",
-		"delivery.route.domain", "delivery.route.auth_user", "delivery.route.auth_password_file",
-		"queue.retry", "queue.delay_warning", "queue.report_language",
-		"limits.connections", "limits.connections_per_client", "limits.command_timeout", "limits.min_content_rate", "log.dir",
-	} {
-		all[name] = nothing
+	for _, name := range harmless {
+		all[name] = effect{}
 	}
 	return all
 }

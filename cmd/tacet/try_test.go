@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // startPlayground runs a playground as try does, with the built-in next hop.
@@ -24,20 +23,12 @@ func startPlayground(t *testing.T) (*playground, *daemon) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDaemon(t.Context(), config, deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := d.stop(ctx); err != nil {
-			t.Error(err)
-		}
+	t.Cleanup(func() { // after the daemon's end
 		if err := s.stop(); err != nil {
 			t.Error(err)
 		}
 	})
+	d := runDaemon(t, config, deps{})
 	p.starttls, p.implicit = d.address(0), d.address(1)
 	return p, d
 }

@@ -204,6 +204,9 @@ func TestRejectionCloses(t *testing.T) {
 	p.send("MAIL FROM:<>\r\nNOOP\r\n")
 	p.expect("550 5.0.0 Go away")
 	p.expectEnd()
+	if got := w.relay.refused(); len(got) != 1 || got[0].Rejection.Code != 550 {
+		t.Errorf("on record are %+v, want the one refusal", got)
+	}
 }
 
 func TestRecipientLimit(t *testing.T) {
@@ -308,12 +311,18 @@ func TestForeignProtocols(t *testing.T) {
 }
 
 func TestBeforeEHLO(t *testing.T) {
-	p := start(t).dial()
+	w := start(t)
+	p := w.dial()
 	p.ask("MAIL FROM:<s@example.org>", "503 5.5.1")
 	p.ask("NOOP", "250")
 	p.ask("HELO x", "250 relay.example")
 	p.ask("MAIL FROM:<s@example.org>", "250")
 	p.ask("RCPT TO:<r@example.net>", "250")
+	p.ask("DATA", "354")
+	p.ask(".", "250")
+	if n := len(w.relay.taken()); n != 1 {
+		t.Errorf("%d messages were taken, want the one after HELO", n)
+	}
 }
 
 func TestEHLO(t *testing.T) {

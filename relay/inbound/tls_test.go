@@ -82,9 +82,16 @@ func TestAuth(t *testing.T) {
 }
 
 func TestAuthWithinTransaction(t *testing.T) {
-	p, _ := start(t, withTLS).secure(false)
+	w := start(t, withTLS)
+	p, _ := w.secure(false)
 	p.ask("MAIL FROM:<s@example.org>", "250")
 	p.ask("AUTH PLAIN "+encode("\x00alice\x00secret"), "503 5.5.1")
+	p.ask("RCPT TO:<r@example.net>", "250")
+	p.ask("DATA", "354")
+	p.ask(".", "250")
+	if taken := w.relay.taken(); len(taken) != 1 || taken[0].envelope.Origin.User != "" {
+		t.Errorf("%+v were taken, want the one message, of nobody's", taken)
+	}
 }
 
 func TestAuthFailures(t *testing.T) {
@@ -132,6 +139,9 @@ func TestUserIsRemoved(t *testing.T) {
 	delete(accounts, "alice")
 	p.ask("MAIL FROM:<s@example.org>", "421 4.7.0")
 	p.expectEnd()
+	if n := len(w.relay.taken()); n != 0 {
+		t.Errorf("%d messages of a removed user were taken", n)
+	}
 }
 
 func TestStartTLSForgets(t *testing.T) {
@@ -190,6 +200,9 @@ func TestStartTLSInjection(t *testing.T) {
 	p.send("STARTTLS\r\nMAIL FROM:<evil@example.org>\r\nRCPT TO:<r@example.net>\r\nDATA\r\n")
 	p.expect("503 5.5.1")
 	p.expectEnd()
+	if n := len(w.relay.taken()); n != 0 {
+		t.Errorf("%d injected messages were taken", n)
+	}
 }
 
 func TestHandshakeFails(t *testing.T) {
