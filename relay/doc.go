@@ -6,9 +6,11 @@
 //
 // The way of a message:
 //
-//  1. relay/inbound takes the connection; relay/inbound/wire checks every byte of it.
+//  1. relay/inbound takes the connection, asks relay/edge about strangers on an mx listener, and
+//     relay/inbound/wire checks every byte of it.
 //  2. AUTH asks relay/auth, unless the client is in a trusted network.
-//  3. MAIL and RCPT fill a [queue.Envelope]; [Relay.Admit] refuses what may not be relayed.
+//  3. MAIL and RCPT fill a [queue.Envelope]; [Relay.Admit] refuses what may not be relayed,
+//     relay/recipients whom the primary does not know.
 //  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields, and
 //     asks the content checks, if there are any (check.go); large content is spooled for them (spool.go).
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
