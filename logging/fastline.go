@@ -149,8 +149,12 @@ func (s *scanner) time() time.Time {
 	return t
 }
 
+// number takes 1 to 9,999,999 without a leading zero, which JSON has not (RFC 8259, 6).
 func (s *scanner) number() (n int) {
 	digits := 0
+	if len(s.rest) > 0 && s.rest[0] == '0' {
+		s.ok = false
+	}
 	for len(s.rest) > 0 && s.rest[0] >= '0' && s.rest[0] <= '9' {
 		n = 10*n + int(s.rest[0]-'0')
 		s.rest = s.rest[1:]
