@@ -19,10 +19,13 @@ import (
 // construction), so that chunks cannot be cut off, swapped or repeated. The
 // key stands in the envelope record and nowhere else: until that is written,
 // the file is noise.
+//
+// It is the sealed chunk that has a round length: each write then begins and
+// ends with a page, and the kernel takes memory for the whole of it at once.
 const (
 	contentDir  = "content"
-	chunkSize   = 64 << 10
-	sealedChunk = chunkSize + tagSize
+	sealedChunk = 64 << 10
+	chunkSize   = sealedChunk - tagSize
 )
 
 // chunkPool holds buffers of sealedChunk octets.
