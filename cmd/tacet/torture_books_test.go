@@ -29,17 +29,22 @@ type books struct {
 	count    int
 	acked    map[int]bool
 	refused  map[int]bool
-	wrong    []string // refused for good
-	doubtful int      // how many may be refused and delivered: a write that failed may be on the disk
-	dark     bool     // the power is off: no answer gets through any more
+	wrong    []string  // refused for good
+	doubtful int       // how many may be refused and delivered: a write that failed may be on the disk
+	dark     bool      // the power is off: no answer gets through any more
+	synced   time.Time // when the newest of those that are acknowledged began to be sent
 	crashes  []crash
 	gaps     []string   // recipients of acknowledged messages that got nothing
 	changed  *feed[int] // acknowledged, in order
 }
 
-// crash is how much a sink had taken when the relay was killed, and how much
-// when it was started again.
-type crash struct{ before, after int }
+// crash is an end of the relay that it did not choose.
+type crash struct {
+	at     time.Time
+	up     time.Time // when it was started again
+	forgot bool      // the disk lost what was not synced, too
+	synced time.Time // all that the relay had told the queue by then was durable
+}
 
 // The recipients of a message, by what the next hop says of them.
 const (
@@ -147,6 +152,7 @@ func (b *books) one(s *session) bool {
 	b.count++
 	n := b.count
 	b.mu.Unlock()
+	begun := time.Now()
 	err := s.submit(numbered(n, bookedSize(n)), bookSender, bookedRecipients(n)...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,6 +161,9 @@ func (b *books) one(s *session) bool {
 	}
 	if err == nil {
 		b.acked[n] = true
+		if begun.After(b.synced) {
+			b.synced = begun
+		}
 		b.changed.add(n)
 		return true
 	}
@@ -168,13 +177,16 @@ func (b *books) one(s *session) bool {
 	return false
 }
 
-// crashed notes a crash; restarting tells when the relay starts again.
-func (b *books) crashed() (restarting func()) {
-	c := crash{before: len(b.next.mail.all())}
+// crashed notes a crash; restarting tells when the relay starts again. forgot
+// is for one in which the disk loses what is not synced.
+func (b *books) crashed(forgot bool) (restarting func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := crash{at: time.Now(), forgot: forgot, synced: b.synced}
 	return func() {
-		c.after = len(b.next.mail.all())
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		c.up = time.Now()
 		b.crashes = append(b.crashes, c)
 	}
 }
@@ -194,7 +206,7 @@ func (b *books) lights(on bool) {
 func (b *books) settle(d *daemon, damaged int) {
 	d.t.Helper()
 	d.crash() // no answer may change while it is given
-	restarting := b.crashed()
+	restarting := b.crashed(false)
 	b.recovered.Store(true)
 	restarting()
 	d.launch()
@@ -288,10 +300,10 @@ func (b *books) audit(t *testing.T, damaged int) {
 		b.count, len(b.acked), len(b.refused), len(b.next.mail.all()), len(b.reports.mail.all()), len(b.crashes), seconds, second, len(lost), damaged)
 }
 
-// arrivals tells which copies the next hop took, each by when it came.
-func (b *books) arrivals(t *testing.T) map[copyOf][]int {
+// arrivals tells which copies the next hop took, and when.
+func (b *books) arrivals(t *testing.T) map[copyOf][]time.Time {
 	t.Helper()
-	copies := map[copyOf][]int{}
+	copies := map[copyOf][]time.Time{}
 	sums := map[int][32]byte{}
 	for at, m := range b.next.mail.all() {
 		n, err := strconv.Atoi(m.ledger)
@@ -309,7 +321,7 @@ func (b *books) arrivals(t *testing.T) map[copyOf][]int {
 			if !slices.Contains(bookedRecipients(n), c.to) {
 				t.Errorf("message %d was delivered to %s", n, c.to)
 			}
-			copies[c] = append(copies[c], at)
+			copies[c] = append(copies[c], m.taken)
 		}
 	}
 	return copies
@@ -335,51 +347,54 @@ func (b *books) returned(t *testing.T) map[int]int {
 	return reported
 }
 
-// secondCopies holds that a second copy is owed to a crash between the first
-// and it, not long after the first, and tells how many there were.
-func (b *books) secondCopies(t *testing.T, copies map[copyOf][]int) string {
+// secondCopies holds that each second copy is owed to the first crash after
+// the delivery before it, and that the relay had not recorded that delivery. At
+// a kill those are the deliveries whose final reply was under way: one for each
+// connection at most. Where the disk forgets, they are also those that no sync
+// had followed. One had, if a message was acknowledged that began to be sent
+// after the final reply: their groups are committed one after the other.
+func (b *books) secondCopies(t *testing.T, copies map[copyOf][]time.Time) string {
 	t.Helper()
-	twice, furthest := make([]int, len(b.crashes)), 0
-	seen := map[[2]int]bool{}
+	owed := make([]struct{ recorded, other int }, len(b.crashes))
+	seen := map[[2]time.Time]bool{}
+	longest := time.Duration(0)
 	var unfounded []string
 	for c, at := range copies {
+		slices.SortFunc(at, time.Time.Compare)
 		for i := 1; i < len(at); i++ {
-			if seen[[2]int{at[i-1], at[i]}] {
+			if seen[[2]time.Time{at[i-1], at[i]}] {
 				continue // another recipient of the same delivery
 			}
-			seen[[2]int{at[i-1], at[i]}] = true
-			k := slices.IndexFunc(b.crashes, func(k crash) bool {
-				// What was on its way to the sink may be counted a little after the crash.
-				return at[i-1] < k.after+underWay && at[i] >= k.before && k.before-at[i-1] <= recently
-			})
-			if k < 0 {
+			seen[[2]time.Time{at[i-1], at[i]}] = true
+			k := slices.IndexFunc(b.crashes, func(k crash) bool { return at[i-1].Before(k.up) })
+			if k < 0 || at[i].Before(b.crashes[k].at) {
 				unfounded = append(unfounded, fmt.Sprintf("message %d to %s: copies %v", c.n, c.to, at))
 				continue
 			}
-			twice[k]++
-			furthest = max(furthest, b.crashes[k].before-at[i-1])
+			if b.crashes[k].forgot && !at[i-1].Before(b.crashes[k].synced) {
+				owed[k].other++
+			} else {
+				owed[k].recorded++
+			}
+			longest = max(longest, b.crashes[k].at.Sub(at[i-1]))
 		}
 	}
 	if len(unfounded) > 0 {
 		t.Errorf("%d second copies without cause: %v", len(unfounded), unfounded[:min(len(unfounded), 5)])
 	}
-	total, most := 0, 0
-	for k, n := range twice {
-		total, most = total+n, max(most, n)
-		if limit := underWay + b.crashes[k].after - b.crashes[k].before; n > limit {
-			t.Errorf("crash %d brought %d second copies", k, n)
+	total, most, unsynced := 0, 0, 0
+	for k, n := range owed {
+		total, most, unsynced = total+n.recorded+n.other, max(most, n.recorded), max(unsynced, n.other)
+		if n.recorded > connections {
+			t.Errorf("crash %d brought second copies of %d deliveries that had been recorded, or were one too many to be under way", k, n.recorded-connections)
 		}
 	}
-	return fmt.Sprintf("%d second copies (%d at most by one, %d deliveries before it at most)", total, most, furthest)
+	return fmt.Sprintf("%d second copies (by one crash %d at most of what was under way, %d of what was not synced; delivered %v before it at most)",
+		total, most, unsynced, longest.Round(time.Millisecond))
 }
 
-// underWay is how many deliveries may be unrecorded when the relay is killed:
-// those of all connections, and those that were settled in the last
-// milliseconds. recently is how many attempts, refused ones too, may lie between.
-const (
-	underWay = 4 * 20
-	recently = 2000
-)
+// connections is how many the relay has to the next hop, at most.
+const connections = 20
 
 // pause waits for a random part of longest.
 func pause(longest time.Duration) { <-time.After(rand.N(longest)) }

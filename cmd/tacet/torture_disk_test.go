@@ -98,7 +98,7 @@ func (p *peers) readOnlyDisk(t *testing.T) {
 		wait := b.load(d.starttls, 8, stop)
 		acked := len(b.changed.all())
 		b.changed.until(t, "some load", func(all []int) bool { return len(all) > acked+100 })
-		restarting := b.crashed()
+		restarting := b.crashed(true)
 		k.breakFS()
 		wait()
 		close(stop)
@@ -157,7 +157,7 @@ func (p *peers) lostWrites(t *testing.T) {
 	wait() // until the relay refuses to go on
 	d.refusesCleanly()
 	acked := len(b.changed.all())
-	restarting := b.crashed()
+	restarting := b.crashed(true)
 	if acked < 100 {
 		t.Errorf("only %d messages were acknowledged", acked)
 	}
@@ -188,7 +188,7 @@ func (p *peers) failedSync(t *testing.T) {
 			wait := b.load(d.starttls, 4, nil)
 			wait()
 		}
-		restarting := b.crashed()
+		restarting := b.crashed(true)
 		if status := d.proc.wait(); status != 1 {
 			t.Errorf("the relay ended with status %d", status)
 		}

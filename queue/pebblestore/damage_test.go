@@ -54,8 +54,8 @@ func deliverAll(t *testing.T, s *Store) map[queue.ID][]byte {
 }
 
 // TestDamage flips bits of every file that holds messages, after they have
-// been written out. Each message is delivered as it was or set aside, and one
-// damaged block takes few with it.
+// been written out. Each message is delivered as it was or set aside. One
+// damaged block takes few with it, and after a restart none but the one that is damaged.
 func TestDamage(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	s := mustOpen(t, memOptions(mem))
@@ -137,7 +137,6 @@ func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte)
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
-	defer s.Close()
 	<-s.Loaded()
 	got := deliverAll(t, s)
 	for id, b := range got {
@@ -154,6 +153,21 @@ func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte)
 	}
 	if lost > 0 && ev.count(EventDamaged)+ev.count(EventScan) == 0 {
 		t.Errorf("%s: nobody was told", what)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	<-s.Loaded()
+	defer s.Close()
+	for id, b := range deliverAll(t, s) {
+		if !bytes.Equal(b, want[id]) || got[id] != nil {
+			t.Fatalf("%s: a message was delivered altered or once more", what)
+		}
+		lost--
+	}
+	if damaged := s.Stats().Damaged; lost > 1 || damaged != lost {
+		t.Errorf("%s: after a restart %d messages are missing, %d are counted as damaged", what, lost, damaged)
 	}
 }
 

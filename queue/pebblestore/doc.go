@@ -39,7 +39,8 @@
 // is any, it copies what can be read of the tables (salvagetable.go) and logs
 // (salvagelog.go) into a new engine (salvagecopy.go), which takes the place of
 // the damaged one in one step. Each record is sealed by itself, so nothing
-// altered passes for whole. A message of which a part is missing is set aside
+// altered passes for whole, and what stands beside it in a damaged block is
+// sound, unless the block's own header is what is damaged. A message of which a part is missing is set aside
 // and counted; so are, by number, those whose records left nothing but a gap in
 // the log. That count errs on the high side.
 //

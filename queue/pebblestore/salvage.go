@@ -32,8 +32,11 @@ const (
 	damagedName = "damaged"
 )
 
-// firstSequence is the number of the first operation of an engine.
-const firstSequence = 10
+// The number of the first operation of an engine, and one beyond that of any.
+const (
+	firstSequence  = 10
+	newestSequence = 1 << 56
+)
 
 // errDamage says that files of the engine are damaged.
 var errDamage = errors.New("files of the queue are damaged")

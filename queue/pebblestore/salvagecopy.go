@@ -162,7 +162,12 @@ func (v *salvage) each(yield func(*operation) error) error {
 		if err != nil {
 			return err
 		}
-		lossy, err := tables.read(b, yield)
+		lossy, err := tables.read(b, func(op *operation) error {
+			if op.doubted && !v.vouched(op) {
+				return nil
+			}
+			return yield(op)
+		})
 		if err != nil {
 			return err
 		}
@@ -179,6 +184,21 @@ func (v *salvage) each(yield func(*operation) error) error {
 		v.lostOps = max(v.lostOps, c.lost+int(synced-max(c.last(), v.lastSeq)))
 	}
 	return nil
+}
+
+// vouched tells whether a record of a table's damaged block counts as one that
+// is sound: what is authentic does. Of the number that says how new it is
+// nothing is known then. A message has one envelope and one content, which so
+// are as good as the newest; a state gives way to any that is sound.
+func (v *salvage) vouched(op *operation) bool {
+	if !op.set() || !v.authentic(op) {
+		return false
+	}
+	op.doubted, op.seq = false, newestSequence
+	if op.key[0] == prefixState {
+		op.seq = 0
+	}
+	return true
 }
 
 // first notes what is deleted, and which state is the newest.

@@ -98,9 +98,15 @@ func (r *tableReader) read(b []byte, yield func(*operation) error) (lossy bool, 
 				break
 			}
 			// Blocks of other kinds stand after all those that matter.
-			lossy = lossy || hasColumns(b[at:], recordColumns) || hasColumns(b[at:], spanColumns) || at == 0
+			records := hasColumns(b[at:], recordColumns)
+			lossy = lossy || records || hasColumns(b[at:], spanColumns) || at == 0
 			next := nextBlock(b, at+1)
 			lossy = lossy || next < len(b)
+			if records {
+				if err := r.doubted(b[at:next], yield); err != nil {
+					return lossy, err
+				}
+			}
 			at = next
 			continue
 		}
@@ -159,22 +165,13 @@ func (r *tableReader) block(b []byte, yield func(*operation) error) (err error) 
 			err = fmt.Errorf("%w: %v", errBlock, v)
 		}
 	}()
-	// The decoder wants it aligned.
-	words := len(b)/8 + 1
-	if cap(r.aligned) < words {
-		r.aligned = make([]uint64, words)
-	}
-	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(r.aligned[:words]))), words*8)[:len(b)]
-	copy(data, b)
+	data := r.align(b)
 	if spans {
 		return readSpans(data, yield)
 	}
-	var d colblk.DataBlockDecoder
-	d.Init(&r.schema, data)
-	var it colblk.DataBlockIter
-	it.InitOnce(&r.schema, pebble.DefaultComparer, nil)
-	if err := it.Init(&d, block.NoTransforms); err != nil {
-		return fmt.Errorf("%w: %w", errBlock, err)
+	it, err := r.rows(data)
+	if err != nil {
+		return err
 	}
 	for kv := it.First(); kv != nil; kv = it.Next() {
 		op := operation{kind: kv.Kind(), key: kv.K.UserKey, value: kv.InPlaceValue(), seq: uint64(kv.SeqNum())}
@@ -183,6 +180,83 @@ func (r *tableReader) block(b []byte, yield func(*operation) error) (err error) 
 		}
 	}
 	return nil
+}
+
+// align copies a block to where the decoder can read it.
+func (r *tableReader) align(b []byte) []byte {
+	words := len(b)/8 + 1
+	if cap(r.aligned) < words {
+		r.aligned = make([]uint64, words)
+	}
+	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(r.aligned[:words]))), words*8)[:len(b)]
+	copy(data, b)
+	return data
+}
+
+func (r *tableReader) rows(data []byte) (*colblk.DataBlockIter, error) {
+	var d colblk.DataBlockDecoder
+	d.Init(&r.schema, data)
+	it := new(colblk.DataBlockIter)
+	it.InitOnce(&r.schema, pebble.DefaultComparer, nil)
+	if err := it.Init(&d, block.NoTransforms); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBlock, err)
+	}
+	return it, nil
+}
+
+// recordsEnd is where a block of records ends by what it says of its last
+// column; all of b if that makes no sense. The decoder wants the end exactly.
+func recordsEnd(b []byte) (end int) {
+	end = len(b)
+	defer func() { _ = recover() }()
+	const header, base, each = 4, 7, 5
+	h := colblk.DecodeHeader(b[header:])
+	at := binary.LittleEndian.Uint32(b[header+base+each*(len(recordColumns)-1)+1:])
+	_, last := colblk.DecodeBitmap(b, at, int(h.Rows))
+	if padded := int(last) + 1; padded <= len(b) {
+		end = padded
+	}
+	return end
+}
+
+// doubted reads what a damaged block of records still has in its form: from its
+// beginning, and where the damage ends that, from its end. Each record in it
+// shows by itself whether it is authentic. What follows the block may be in b.
+func (r *tableReader) doubted(b []byte, yield func(*operation) error) error {
+	data := r.align(b[:min(len(b), largestBlock)])
+	data = data[:recordsEnd(data)]
+	whole, err := r.walk(data, false, yield)
+	if !whole && err == nil {
+		_, err = r.walk(data, true, yield)
+	}
+	return err
+}
+
+// walk reads a damaged block in one direction, as far as it goes. An error is yield's.
+func (r *tableReader) walk(data []byte, backward bool, yield func(*operation) error) (whole bool, err error) {
+	ours := true // it is not yield that panics
+	defer func() {
+		if v := recover(); v != nil && !ours {
+			panic(v)
+		}
+	}()
+	it, err := r.rows(data)
+	if err != nil {
+		return false, nil
+	}
+	next, begin := it.Next, it.First
+	if backward {
+		next, begin = it.Prev, it.Last
+	}
+	for kv := begin(); kv != nil; kv = next() {
+		op := operation{kind: kv.Kind(), key: kv.K.UserKey, value: kv.InPlaceValue(), seq: uint64(kv.SeqNum()), doubted: true}
+		ours = false
+		if err := yield(&op); err != nil {
+			return false, err
+		}
+		ours = true
+	}
+	return true, nil
 }
 
 // readSpans reads a block of range deletions.
