@@ -15,8 +15,8 @@ const classifyText = 1024
 // nothing fits, it is [ReasonOther].
 //
 // Known phrases come first, because many hosts answer 550 5.7.1 to everything;
-// then the enhanced code, then the phrases that say little, then what code and
-// stage tell alone.
+// then the enhanced code, then what the text names together, then the phrases
+// that say little, then what code and stage tell alone.
 func Classify(stage Stage, code int, enhanced [3]uint16, text string) Reason {
 	if code >= 200 && code < 400 {
 		return ReasonNone
@@ -27,15 +27,27 @@ func Classify(stage Stage, code int, enhanced [3]uint16, text string) Reason {
 		folded = string(fold(space[:0], text))
 	}
 	if r := strongIndex().find(strongPhrases, folded); r != ReasonNone {
-		return r
+		return atStage(stage, r)
 	}
 	if r := byEnhanced(stage, code, enhanced); r != ReasonNone {
 		return r
+	}
+	if r := byNotions(folded); r != ReasonNone {
+		return atStage(stage, r)
 	}
 	if r := weakIndex().find(weakPhrases, folded); r != ReasonNone {
 		return r
 	}
 	return byCode(stage, code, enhanced)
+}
+
+// atStage reads a reason by what was answered: no recipient was named yet when the
+// reverse-path is refused.
+func atStage(stage Stage, r Reason) Reason {
+	if stage == StageMail && r == ReasonUserUnknown {
+		return ReasonSenderRejected
+	}
+	return r
 }
 
 // fold gives text in lower case, with each run of white space, line ends and

@@ -549,7 +549,7 @@ func BenchmarkSubject(b *testing.B) {
 }
 
 func BenchmarkClassify(b *testing.B) {
-	replies := loadReplies(b)
+	replies := loadReplies(b, "*.txt")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		r := &replies[i%len(replies)]

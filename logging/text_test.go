@@ -232,7 +232,7 @@ func FuzzSubject(f *testing.F) {
 }
 
 func FuzzClassify(f *testing.F) {
-	for _, r := range loadReplies(f) {
+	for _, r := range loadReplies(f, "*.txt") {
 		f.Add(uint8(r.stage), r.code, r.enhanced[0], r.enhanced[1], r.enhanced[2], r.text)
 	}
 	f.Fuzz(func(t *testing.T, stage uint8, code int, class, subject, detail uint16, text string) {
