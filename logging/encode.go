@@ -163,7 +163,7 @@ func (l *line) status() {
 	if !l.NextAttempt.IsZero() && l.permit(1<<Deferred|1<<Released) {
 		l.time("next_attempt", l.NextAttempt)
 	}
-	if l.RemoteID != "" && l.permit(1<<Delivered) {
+	if l.RemoteID != "" && l.permit(remoteEvents) {
 		l.token("remote_id", l.RemoteID)
 	}
 	if (l.HeadersCut || l.headers.cut) && l.permit(1<<ContentRejected) {

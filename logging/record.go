@@ -26,7 +26,7 @@ type Record struct {
 	Attempt     int
 	Repeated    bool // told once before: see [Recall]
 	NextAttempt time.Time
-	RemoteID    string
+	RemoteID    string        // at the next hop; Event Accepted: at the other site, which it came from
 	Headers     []HeaderField // Event ContentRejected only
 	HeadersCut  bool          // the header block was longer than what is kept
 }

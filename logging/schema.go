@@ -74,6 +74,7 @@ const (
 	messageEvents          = allEvents &^ (1<<AuthFailed | 1<<TLSFailed)
 	attemptEvents eventSet = 1<<Delivered | 1<<Deferred | 1<<Failed | 1<<Expired
 	repeatEvents           = attemptEvents | 1<<Deleted
+	remoteEvents  eventSet = 1<<Delivered | 1<<Accepted
 )
 
 // Schema gives the fields of the relay log in the order of a line.
@@ -99,7 +100,7 @@ func Schema() []Field {
 		{"status.attempt", TypeNumber, limitAttempt, ClassStatus, "R1", messageEvents, nil, "number of the attempt"},
 		{"status.repeated", TypeMark, 0, ClassTechnical, "R1", repeatEvents, nil, "it may have been told before: the relay crashed between this record and the queue's"},
 		{"status.next_attempt", TypeTime, 0, ClassStatus, "R1", events(Deferred, Released), nil, "when it is tried again"},
-		{"status.remote_id", TypeToken, limitID, ClassStatus, "R1", events(Delivered), nil, "queue ID at the next hop"},
+		{"status.remote_id", TypeToken, limitID, ClassStatus, "R1", remoteEvents, nil, "queue ID at the next hop; of what was accepted from the other site, there"},
 		{"status.headers_cut", TypeMark, 0, ClassStatus, "R3", events(ContentRejected), nil, "the header block was longer than what is kept"},
 		{"headers", TypeHeaders, limitHeaders, ClassSensitive, "R3", events(ContentRejected), nil, "header fields of a message refused for its content"},
 	}

@@ -139,7 +139,9 @@ const (
 type Origin struct {
 	Submission bool       // it came by a submission listener
 	User       string     // authenticated user, empty without AUTH
-	Client     netip.Addr // client's address, on submission only
+	Client     netip.Addr // client's address, on submission, or if a next hop is to learn it
+	Helo       string     // what the client called itself, unchecked, if a next hop is to learn it; never logged
+	ID         string     // queue ID at the other site, if its relay brought the message: as Reply.RemoteID
 	TLS        TLS        // the client's connection
 	Local      bool       // made by the relay itself: a DSN
 }

@@ -42,7 +42,7 @@ func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader
 		e.Subject = logging.Subject(info.Subject)
 		return queue.ID{}, r.contentRefused(e, err)
 	}
-	head, trace, rejection := r.dress(e, got, s.Protocol, err == io.EOF)
+	head, trace, rejection := r.dress(e, got, &s, err == io.EOF)
 	if rejection != nil {
 		r.refuseContent(e, rejection, nil)
 		return queue.ID{}, rejection
@@ -116,7 +116,7 @@ func readUpTo(r io.Reader, buf []byte) ([]byte, error) {
 // dress makes the relayed form of a message's beginning, in memory of its
 // own: the trace field, of trace octets, what a submitted message lacks, and the rest byte for
 // byte without its Bcc fields. whole tells that got is all of the message.
-func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (out []byte, trace int, _ *Rejection) {
+func (r *Relay) dress(e *queue.Envelope, got []byte, s *Session, whole bool) (out []byte, trace int, _ *Rejection) {
 	cfg := r.config.Load()
 	info := ScanHeader(got)
 	e.Subject = logging.Subject(info.Subject)
@@ -130,13 +130,16 @@ func (r *Relay) dress(e *queue.Envelope, got []byte, with string, whole bool) (o
 		return nil, 0, &Rejection{Code: 554, Enhanced: queue.Enhanced{5, 4, 6}, Class: ClassLoop,
 			Text: "Too many hops: the message seems to run in a loop"}
 	}
+	if cfg.fromSite(e, s) {
+		e.Origin.ID = receivedID(got[:info.End])
+	}
 	for i := range e.Recipients {
 		if e.Recipients[i].Path.Domain() == "" { // RFC 5321 §4.5.1: <Postmaster>
 			e.Recipients[i].Path = cfg.Postmaster
 		}
 	}
 	var room [maxAdded]byte
-	added := appendReceived(room[:0], cfg.Hostname, with, e)
+	added := appendReceived(room[:0], cfg.Hostname, s.Protocol, e)
 	trace = len(added)
 	if e.Origin.Submission {
 		added = appendMissing(added, cfg.Hostname, e, &info) // RFC 6409 §8

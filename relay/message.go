@@ -15,6 +15,7 @@ import (
 type Session struct {
 	Protocol string     // for the Received field (RFC 3848)
 	Client   netip.Addr // of any listener; may be invalid
+	Peer     netip.Addr // where the connection really comes from: the client, or the proxy that named it
 	Helo     string     // the name in EHLO or HELO on an mx listener, unchecked; empty elsewhere
 }
 

@@ -61,7 +61,7 @@ func (r *Relay) refuse(f Refusal, subject string, header []byte) {
 // logAccepted records each recipient of a message that was taken.
 func (r *Relay) logAccepted(e *queue.Envelope) {
 	rec := r.envelopeRecord(e)
-	rec.Event, rec.Time = logging.Accepted, e.Arrived
+	rec.Event, rec.Time, rec.RemoteID = logging.Accepted, e.Arrived, e.Origin.ID
 	for i := range e.Recipients {
 		rec.Recipient = string(e.Recipients[i].Path)
 		r.write(&rec)

@@ -43,7 +43,7 @@ func (r *Relay) Recover(ctx context.Context, past *logging.Recall) error {
 // acceptLate records the acceptance of those recipients that the log does not know.
 func (r *Relay) acceptLate(e *queue.Envelope, past *logging.Recall) {
 	rec := r.envelopeRecord(e)
-	rec.Event, rec.Time = logging.Accepted, e.Arrived
+	rec.Event, rec.Time, rec.RemoteID = logging.Accepted, e.Arrived, e.Origin.ID
 	for i := range e.Recipients {
 		rec.Recipient = string(e.Recipients[i].Path)
 		if !past.Accepted(rec.ID, rec.Recipient) {

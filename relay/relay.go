@@ -31,6 +31,7 @@ type Config struct {
 	Relays          func(queue.Domain) bool // tells relay domains, those of an mx listener; nil: there are none
 	Schedule        queue.Schedule
 	LogIncoming     bool                           // the log names clients outside, too
+	Sites           []netip.Prefix                 // where the other site's relay comes from, whose queue IDs are recorded; none: nowhere
 	Directory       Directory                      // of their mailboxes; nil: all exist
 	Primaries       map[queue.Destination]struct{} // where mail for relay domains waits; nil: nowhere
 	PrimarySchedule queue.Schedule                 // of what waits there

@@ -63,7 +63,7 @@ func (c *Config) incomingSections() []section {
 		{"primary", []key{
 			{"hosts", hostsValue{&c.Primary.Hosts}, "what takes the mail for relay.domains, in the order to try them: \"mail.example.org\" or \"192.0.2.1\", that very host. Empty: what of the domain's MX is preferred to this relay. A [[delivery.route]] for the domain goes first"},
 			{"tls", enumValue[relay.TLSPolicy]{&c.Primary.TLS, tlsPolicies()}, "towards it, as delivery.tls. Default: as delivery.tls"},
-			{"introduce", enumValue[relay.Introduction]{&c.Primary.Introduce, []string{"none", "xclient", "xforward", "proxy-v1", "proxy-v2"}}, "how a primary that trusts this relay learns the address of the client that mail came from: Postfix takes xclient and xforward, Exim, Postfix and tacet the PROXY protocol"},
+			{"introduce", enumValue[relay.Introduction]{&c.Primary.Introduce, []string{"none", "xclient", "xforward", "proxy-v1", "proxy-v2"}}, "how a primary that trusts this relay learns of the client that mail came from, its address and what it called itself: Postfix takes xclient and xforward, which name its host by the DNS, too; Exim, Postfix and tacet take the PROXY protocol"},
 			{"lifetime", durationValue{&c.Primary.Lifetime, time.Minute, 60 * day}, "after it a message that waits for the primary expires"},
 			{"probe", durationValue{&c.Primary.Probe, time.Second, time.Hour}, "how often a primary that cannot be reached is tried, by a connection and no message. Once it answers, or says ETRN, its mail goes out"},
 			{"alarm", durationValue{&c.Primary.Alarm, 0, 60 * day}, "after it mail that still waits for the primary is an operational event; \"0s\": never"},
@@ -87,6 +87,7 @@ func (c *Config) incomingSections() []section {
 		}},
 		{"site", []key{
 			{"command", wordsValue{&c.Site.Command}, "how tacet is run at the other site, such as [\"ssh\", \"mx2.example.org\", \"tacet\"]: the trace of a queue ID goes on there, and a person is erased at both sites or the erasure fails"},
+			{"addresses", prefixesValue{&c.Site.Addresses}, "where the other site's relay connects from, such as [\"203.0.113.20\"]: the queue ID that it gave to mail is on record here as remote_id, so that a trace finds both halves"},
 		}},
 	}
 }

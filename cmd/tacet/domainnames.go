@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 
 	"tacet/relay/route"
@@ -53,6 +54,14 @@ func (l domainNames) LookupIPAddr(ctx context.Context, host string) ([]net.IPAdd
 		found = append(found, net.IPAddr{IP: a.AsSlice()})
 	}
 	return found, nil
+}
+
+// clientNames are the names of clients that a primary is told of, by the resolvers in use.
+type clientNames struct{ routes *routes }
+
+// ClientName implements outbound.Namer.
+func (c clientNames) ClientName(ctx context.Context, client netip.Addr) (name string, verified bool, err error) {
+	return c.routes.dns.Load().ClientName(ctx, client)
 }
 
 // LookupAddr implements content.Resolver. Names of addresses are not looked up: the one mechanism

@@ -241,7 +241,7 @@ func TestClientTravels(t *testing.T) {
 	at := closedPort(t)
 	last := startPrimary(t, at)
 	p := startFallback(t, strings.NewReplacer("[127.0.0.1]:1", at, "kind = \"mx\"", "kind = \"mx\"\nproxy_from = [\"127.0.0.0/8\"]").Replace(fallbackText)+
-		"[log]\nincoming_client = true\n")
+		"[log]\nincoming_client = true\n[site]\naddresses = [\"127.0.0.1\"]\n")
 	for _, by := range []string{"proxy-v1", "proxy-v2"} {
 		f := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", p.address(0).String(), 1)+"introduce = \""+by+"\"\n")
 		incoming("b@example.org").holdFrom(t, "127.0.0.77", f.address(0).String())
@@ -257,7 +257,7 @@ func TestClientTravels(t *testing.T) {
 	}
 	p.journal.Secure()
 	found, err := os.ReadFile(newestLog(t, p))
-	if err != nil || bytes.Count(found, []byte(`"client":"127.0.0.77"`)) < 2 {
+	if err != nil || bytes.Count(found, []byte(`"client":"127.0.0.77"`)) < 2 || bytes.Count(found, []byte(`"remote_id":`)) < 2 {
 		t.Errorf("the primary's log: %v\n%s", err, found)
 	}
 	raw, err := net.Dial("tcp", p.address(0).String())

@@ -130,7 +130,7 @@ func (s Smarthost) route() (route.NextHop, *relay.Login, error) {
 func (c *Config) outbound(r *routes) outbound.Config {
 	t := c.Delivery.Timeouts
 	return outbound.Config{
-		Hostname: c.Hostname, Forbidden: r.forbidden,
+		Hostname: c.Hostname, Forbidden: r.forbidden, Names: clientNames{r},
 		Timeouts: outbound.Timeouts{
 			Connect: t.Connect, Greeting: t.Greeting, Command: t.Command,
 			DataStart: t.DataStart, DataBlock: t.DataBlock, DataEnd: t.DataEnd,
@@ -146,7 +146,7 @@ func (c *Config) core() relay.Config {
 		ReportLanguage:  c.Queue.ReportLanguage,
 		Concurrency:     c.Delivery.Concurrency,
 	}
-	config.LogIncoming = c.Log.IncomingClient
+	config.LogIncoming, config.Sites = c.Log.IncomingClient, c.Site.Addresses
 	if len(c.Relay.Domains) > 0 {
 		config.Relays = route.NewDomains(c.Relay.Domains).Has
 	}
@@ -163,7 +163,8 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		if guard := c.guard(&d.routes); guard != nil {
 			config.Edge = guard
 		}
-		config.Client = c.Primary.Introduce != relay.IntroduceNone || c.Log.IncomingClient
+		config.Helo = c.Primary.Introduce != relay.IntroduceNone
+		config.Client = config.Helo || c.Log.IncomingClient
 	}
 	if d.users != nil {
 		who := logins{d.users, &d.selftest}

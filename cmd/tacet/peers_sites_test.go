@@ -299,8 +299,13 @@ func (p *peers) bothSites(t *testing.T) {
 		return d
 	}
 	at, fallbackAt := freePort(t), freePort(t)
-	primary := site(at, last.addr, "")
+	primary := site(at, last.addr, "[site]\naddresses = [\"127.0.0.0/8\"]\n")
 	fallback := site(fallbackAt, at, fmt.Sprintf("[site]\ncommand = [%q, \"--config\", %q]\n", p.bin, primary.config))
+	config, err := os.ReadFile(primary.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, primary.config, strings.Replace(string(config), "[site]\n", fmt.Sprintf("[site]\ncommand = [%q, \"--config\", %q]\n", p.bin, fallback.config), 1))
 	if err := submitOne(fallbackAt, numbered(1, 3000), "someone@far.example", "b@example.org"); err != nil {
 		t.Fatal(err)
 	}
@@ -309,24 +314,29 @@ func (p *peers) bothSites(t *testing.T) {
 	if here.Status.RemoteID != there.Status.ID {
 		t.Fatalf("the fallback knows it as %s there, the primary as %s", here.Status.RemoteID, there.Status.ID)
 	}
-	for _, id := range []string{here.Status.ID, there.Status.ID} {
-		told := fallback.run("log", "trace", id)
-		before, after, both := strings.Cut(told, "At the other site:")
-		if !both || !strings.Contains(before, here.Status.ID) || !strings.Contains(after, there.Status.ID) {
-			t.Errorf("trace %s:\n%s", id, told)
-		}
-		if alone := fallback.run("log", "trace", id, "--here"); strings.Contains(alone, "other site") {
-			t.Errorf("trace %s --here:\n%s", id, alone)
-		}
+	if taken := primary.outcome("accepted", "b@example.org"); taken.Status.RemoteID != here.Status.ID {
+		t.Fatalf("the primary knows it as %s there, the fallback as %s", taken.Status.RemoteID, here.Status.ID)
 	}
-	if told := primary.run("log", "trace", there.Status.ID, "--json"); !strings.Contains(told, there.Status.ID) {
-		t.Errorf("trace at the primary:\n%s", told)
+	for _, id := range []string{here.Status.ID, there.Status.ID} {
+		for _, d := range []*daemon{fallback, primary} {
+			mine, others := here.Status.ID, there.Status.ID
+			if d == primary {
+				mine, others = others, mine
+			}
+			told := d.run("log", "trace", id)
+			before, after, both := strings.Cut(told, "At the other site:")
+			if !both || !strings.Contains(before, mine) || !strings.Contains(after, others) || strings.Contains(after, "other site") {
+				t.Errorf("trace %s:\n%s", id, told)
+			}
+			if alone := d.run("log", "trace", id, "--here"); strings.Contains(alone, "other site") || !strings.Contains(alone, mine) {
+				t.Errorf("trace %s --here:\n%s", id, alone)
+			}
+		}
 	}
 	about := func(d *daemon) int {
 		return strings.Count(d.run("log", "find", "--address", "someone@far.example", "--json"), "someone@far.example")
 	}
-	config, err := os.ReadFile(fallback.config)
-	if err != nil {
+	if config, err = os.ReadFile(fallback.config); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, fallback.config, strings.Replace(string(config), p.bin, "/bin/false", 1))

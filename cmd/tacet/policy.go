@@ -226,7 +226,7 @@ var harmless = []string{
 	"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 	"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 	"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
-	"site.command",
+	"site.command", "site.addresses",
 	"listener.proxy_from", "primary.hosts", "primary.probe", "primary.alarm",
 	"recipients.key", "recipients.source", "recipients.every", "recipients.max_age", "recipients.unknown",
 	"relay.domains", "relay.max_message_size", "relay.max_recipients",
@@ -282,7 +282,7 @@ func effects() map[string]effect {
 			return neutral
 		}, "how long a message is kept that cannot be delivered"},
 
-		"primary.introduce":   {isNot(widens, "none"), "the address of who sends to relay domains is kept with the mail, and the primary learns it"},
+		"primary.introduce":   {isNot(widens, "none"), "the address of who sends to relay domains, and what its host calls itself, is kept with the mail, and the primary learns it; xclient and xforward ask the DNS for the name of that address"},
 		"log.incoming_client": {is(widens, "true"), "the address of who sends to relay domains is on record"},
 		"edge.address_lists":  {isNot(widens, "[]"), "the operators of these lists learn the addresses of who sends to relay domains"},
 		"edge.domain_lists":   {isNot(widens, "[]"), "the operators of these lists learn the domains of who sends to relay domains"},

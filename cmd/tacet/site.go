@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,7 +13,10 @@ import (
 )
 
 // SiteConfig is [site]: the other site, whose mail is seen together with ours.
-type SiteConfig struct{ Command []string }
+type SiteConfig struct {
+	Command   []string
+	Addresses []netip.Prefix
+}
 
 // siteWithin is how long the other site may take for one answer.
 const siteWithin = 5 * time.Minute

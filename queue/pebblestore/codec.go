@@ -23,6 +23,7 @@ const (
 	flagRequireTLS
 	flagStreamed // the content is in a file of its own, whose key follows
 	flagTLSOptional
+	flagOrigin // what came with the client from outside follows its address
 )
 
 // record is what an envelope record says beside the envelope.
@@ -64,12 +65,16 @@ func flag(set bool, f byte) byte {
 	return 0
 }
 
+// fromOutside tells whether more is known of the client than its address.
+func fromOutside(o *queue.Origin) bool { return o.Helo != "" || o.ID != "" }
+
 // appendEnvelope writes r as the plaintext of an envelope record.
 func appendEnvelope(b []byte, r record) []byte {
 	e := r.env
 	b = append(b, envelopeVersion,
 		flag(e.Origin.Submission, flagSubmission)|flag(e.Origin.Local, flagLocal)|
-			flag(e.UTF8, flagUTF8)|flag(e.RequireTLS, flagRequireTLS)|flag(r.fileKey != nil, flagStreamed)|flag(e.TLSOptional, flagTLSOptional))
+			flag(e.UTF8, flagUTF8)|flag(e.RequireTLS, flagRequireTLS)|flag(r.fileKey != nil, flagStreamed)|flag(e.TLSOptional, flagTLSOptional)|
+			flag(fromOutside(&e.Origin), flagOrigin))
 	b = append(b, r.fileKey...)
 	b = binary.AppendUvarint(b, r.retries)
 	b = appendTime(b, e.Arrived)
@@ -82,6 +87,10 @@ func appendEnvelope(b []byte, r record) []byte {
 	client, _ := e.Origin.Client.MarshalBinary()
 	b = append(b, byte(len(client)))
 	b = append(b, client...)
+	if fromOutside(&e.Origin) {
+		b = appendString(b, e.Origin.Helo)
+		b = appendString(b, e.Origin.ID)
+	}
 	b = binary.BigEndian.AppendUint16(b, e.Origin.TLS.Version)
 	b = binary.BigEndian.AppendUint16(b, e.Origin.TLS.Cipher)
 	b = append(b, byte(e.Origin.TLS.Verified), byte(e.Origin.TLS.None))
@@ -209,6 +218,9 @@ func (d *decoder) envelope(id queue.ID, brief bool) (record, bool) {
 		if a.UnmarshalBinary(client) == nil {
 			e.Origin.Client = a
 		}
+	}
+	if f&flagOrigin != 0 {
+		e.Origin.Helo, e.Origin.ID = text(), text()
 	}
 	e.Origin.TLS = queue.TLS{
 		Version: d.uint16(), Cipher: d.uint16(),

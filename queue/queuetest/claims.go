@@ -20,6 +20,7 @@ func everyField() *queue.Envelope {
 		ID: queue.NewID(at), Arrived: at, Sender: `"odd sender"@example.org`,
 		Origin: queue.Origin{
 			Submission: true, User: "user", Client: netip.MustParseAddr("2001:db8::1"), Local: true,
+			Helo: "client.example", ID: "4Yab-c.1_d",
 			TLS: queue.TLS{Version: tls.VersionTLS13, Cipher: tls.TLS_AES_128_GCM_SHA256, Verified: queue.VerifiedDANE, None: queue.NoTLSOff},
 		},
 		Body: queue.BodyBinaryMIME, UTF8: true, RequireTLS: true, TLSOptional: true, Return: queue.ReturnFull,

@@ -20,6 +20,7 @@ type Config struct {
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
 	Client   bool          // the client's address goes into the envelope on MX listeners too
+	Helo     bool          // what the client called itself goes into the envelope on MX listeners
 	Edge     Edge          // judges clients of MX listeners; nil: nobody does
 	Pause    time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1)
 	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -34,23 +35,23 @@ func (l Listener) behindProxy(nc net.Conn) bool {
 	if len(l.ProxyFrom) == 0 {
 		return false
 	}
-	a, ok := nc.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return false
+	from := peerOf(nc)
+	return from.IsValid() && slices.ContainsFunc(l.ProxyFrom, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// peerOf is the address at the other end of a socket, invalid if it has none.
+func peerOf(nc net.Conn) netip.Addr {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
 	}
-	from := a.AddrPort().Addr().Unmap()
-	for _, p := range l.ProxyFrom {
-		if p.Contains(from) {
-			return true
-		}
-	}
-	return false
+	return netip.Addr{}
 }
 
 // proxied is a connection of a client that the proxy has named.
 type proxied struct {
 	net.Conn
 	client net.Addr
+	proxy  netip.Addr
 }
 
 func (p proxied) RemoteAddr() net.Addr { return p.client }
@@ -75,7 +76,7 @@ func (s *Server) admitProxied(nc net.Conn, p *port) {
 		return
 	}
 	if client.IsValid() {
-		nc = proxied{nc, net.TCPAddrFromAddrPort(client)}
+		nc = proxied{nc, net.TCPAddrFromAddrPort(client), peerOf(nc)}
 	}
 	s.admit(nc, p)
 }

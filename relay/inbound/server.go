@@ -53,6 +53,7 @@ type client struct {
 	port   *port
 	limits *Limits
 	key    netip.Addr
+	peer   netip.Addr // at the other end of the socket: the client, or the proxy that named it
 }
 
 // New makes a server. It serves nothing yet.
@@ -155,7 +156,10 @@ func passes(err error) bool {
 func (s *Server) admit(nc net.Conn, p *port) {
 	set := p.settings.Load()
 	c := &client{Conn: wire.New(nc, set), port: p}
-	c.key = clientKey(c.Client())
+	c.key, c.peer = clientKey(c.Client()), c.Client()
+	if behind, ok := nc.(proxied); ok {
+		c.peer = behind.proxy
+	}
 	reply := s.judge(c.Client(), p)
 	if reply == "" {
 		reply = s.add(c)

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"io"
+	"net/netip"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -21,6 +22,7 @@ type session struct {
 	failures int    // of AUTH
 	busy     int    // AUTH that could not be looked at
 	limits   *Limits
+	peer     netip.Addr // at the other end of the socket
 
 	envelope *queue.Envelope // of the open transaction
 	overfull bool            // a recipient too many is on record
@@ -31,17 +33,20 @@ var _ smtp.AuthSession = (*session)(nil)
 // NewSession is go-smtp's [smtp.Backend].
 func (s *Server) NewSession(c *smtp.Conn) (smtp.Session, error) {
 	client := c.Conn().(*client)
-	return &session{server: s, port: client.port, conn: client.Conn, limits: client.limits}, nil
+	return &session{server: s, port: client.port, conn: client.Conn, limits: client.limits, peer: client.peer}, nil
 }
 
 func (s *session) mx() bool { return s.port.Kind == MX }
 
 // origin is what of the session an envelope keeps: the client's address on
-// submission only.
+// submission, and what a primary is to learn of the client otherwise.
 func (s *session) origin() queue.Origin {
 	o := queue.Origin{Submission: !s.mx(), User: s.user, TLS: s.conn.TLS()}
 	if o.Submission || s.server.config.Client {
 		o.Client = s.conn.Client()
+	}
+	if s.mx() && s.server.config.Helo {
+		o.Helo = s.conn.Helo()
 	}
 	return o
 }
@@ -102,7 +107,7 @@ func (s *session) Data(io.Reader) error {
 	e := s.envelope
 	s.envelope = nil // it is the relay's now
 	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(),
-		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Helo: s.conn.Helo()})
+		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Peer: s.peer, Helo: s.conn.Helo()})
 	switch {
 	case s.conn.Lost(): // go-smtp needs a reply, and no one reads it
 		return &smtp.SMTPError{Code: errInternal.Code, Message: errInternal.Text}

@@ -135,7 +135,7 @@ func (a *attempt) use(ctx context.Context, c *conn) (f *fault, stale bool) {
 	for len(a.open) > 0 && c.usable() {
 		c.watch(ctx)
 		before := len(a.open)
-		f, stale = a.transact(c)
+		f, stale = a.transact(ctx, c)
 		if f != nil || stale || len(a.open) == before {
 			break
 		}

@@ -37,6 +37,8 @@ type Config struct {
 
 	Observer relay.TLSObserver // of sessions with the hosts of domains; nil: none
 
+	Names Namer // of clients, for next hops that are told of them; nil: they have none
+
 	Roots *x509.CertPool // against which certificates are verified; nil: those of the system
 
 	// Dial opens connections. Nil: TCP.

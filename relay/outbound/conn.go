@@ -14,7 +14,8 @@ import (
 // conn is one connection to a next hop. It is used by one goroutine at a time;
 // kill alone may be called from others.
 type conn struct {
-	as introduction
+	as    introduction
+	named bool // the server takes the session for that client's
 
 	client *Client
 	dest   queue.Destination

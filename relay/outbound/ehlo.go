@@ -3,7 +3,6 @@ package outbound
 import (
 	"bytes"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,8 +17,8 @@ type peer struct {
 	dsn          bool
 	startTLS     bool
 	requireTLS   bool
-	xclient      bool
-	xforward     bool
+	xclient      attributes
+	xforward     attributes
 	size         bool
 	maxSize      int64 // with size: 0 is no limit that is said (RFC 1870 §4)
 	authPlain    bool
@@ -54,9 +53,9 @@ func (p *peer) keyword(line []byte) {
 	case "REQUIRETLS":
 		p.requireTLS = true
 	case "XCLIENT":
-		p.xclient = slices.ContainsFunc(params, isADDR)
+		p.xclient = parseAttributes(params)
 	case "XFORWARD":
-		p.xforward = slices.ContainsFunc(params, isADDR)
+		p.xforward = parseAttributes(params)
 	case "SIZE":
 		p.size = true
 		if len(params) > 0 {
@@ -68,8 +67,6 @@ func (p *peer) keyword(line []byte) {
 		p.limits(params)
 	}
 }
-
-func isADDR(attribute []byte) bool { return strings.EqualFold(string(attribute), "ADDR") }
 
 func (p *peer) mechanisms(names [][]byte) {
 	for _, name := range names {

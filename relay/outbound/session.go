@@ -37,7 +37,7 @@ func (c *Client) session(ctx context.Context, d queue.Destination, hop relay.Hop
 	}
 	s.as = sec.as
 	if f = s.proxy(); f == nil {
-		f = s.setUp(auth, sec, why)
+		f = s.setUp(ctx, auth, sec, why)
 	}
 	if f != nil {
 		s.trace = nil // it goes on without this connection
@@ -82,7 +82,7 @@ func (c *Client) dial(ctx context.Context, d queue.Destination, hop relay.Hop) (
 	return s, nil
 }
 
-func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
+func (c *conn) setUp(ctx context.Context, auth *relay.Login, sec security, why queue.NoTLS) *fault {
 	if f := c.greeting(); f != nil {
 		return f
 	}
@@ -115,7 +115,7 @@ func (c *conn) setUp(auth *relay.Login, sec security, why queue.NoTLS) *fault {
 	default:
 		c.tls.None = queue.NoTLSNotOffered
 	}
-	if f := c.xclient(); f != nil {
+	if f := c.xclient(ctx); f != nil {
 		return f
 	}
 	if auth != nil {
@@ -141,7 +141,7 @@ func (c *conn) greeting() *fault {
 // hello says EHLO, or HELO to a server that doesn't know it (RFC 5321 §3.2).
 func (c *conn) hello(orHELO bool) *fault {
 	first := true
-	r, f := c.ask(queue.StageEhlo, []byte("EHLO "+c.client.config.Hostname+"\r\n"), func(line []byte) {
+	r, f := c.ask(queue.StageEhlo, []byte("EHLO "+c.ehloName()+"\r\n"), func(line []byte) {
 		if !first { // the first line is the server's name
 			c.peer.keyword(line)
 		}
@@ -152,7 +152,7 @@ func (c *conn) hello(orHELO bool) *fault {
 	}
 	if r.class() == 5 && orHELO && c.inStep() {
 		c.peer = peer{}
-		if r, f = c.ask(queue.StageEhlo, []byte("HELO "+c.client.config.Hostname+"\r\n"), nil); f != nil {
+		if r, f = c.ask(queue.StageEhlo, []byte("HELO "+c.ehloName()+"\r\n"), nil); f != nil {
 			return f
 		}
 	}

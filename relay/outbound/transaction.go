@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"context"
 	"io"
 	"slices"
 	"strconv"
@@ -44,7 +45,7 @@ type transaction struct {
 // transact does one transaction with as many of the open recipients as the
 // peer takes at once. Those that got the last word are no longer open; a fault
 // concerns the others. stale tells that c, a kept connection, was gone before it was used.
-func (a *attempt) transact(c *conn) (f *fault, stale bool) {
+func (a *attempt) transact(ctx context.Context, c *conn) (f *fault, stale bool) {
 	t := &a.transaction
 	*t = transaction{attempt: a, c: c, taken: t.taken[:0]}
 	if f := t.fits(); f != nil || len(a.open) == 0 {
@@ -56,7 +57,7 @@ func (a *attempt) transact(c *conn) (f *fault, stale bool) {
 	t.batch = a.open[:min(len(a.open), c.maxRecipients())]
 	c.mails++
 	c.follow()
-	if f = c.xforward(a.env); f == nil {
+	if f = c.xforward(ctx, a.env); f == nil {
 		f = t.run()
 	}
 	if c.trace != nil {

@@ -32,7 +32,7 @@ type entry struct {
 	mx      []MX
 	addrs   []netip.Addr
 	tlsa    []relay.TLSA
-	txt     []string
+	txt     []string // or the name of an address
 	err     error
 	expires time.Time
 }

@@ -3,6 +3,9 @@ package route
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +54,28 @@ func (s *Stub) Alias(ctx context.Context, name string) (authentic bool, err erro
 	return e.Authentic, nil
 }
 
+// ClientName returns the first name that the DNS has for an address, empty if there
+// is none, and whether that name has the address (RFC 1912 §2.1).
+func (s *Stub) ClientName(ctx context.Context, client netip.Addr) (name string, verified bool, err error) {
+	client = client.Unmap().WithZone("")
+	reverse, err := dns.ReverseAddr(client.String())
+	if err != nil {
+		return "", false, nil // no address: nothing has a name for it
+	}
+	e, err := s.policy(ctx, plainName(reverse), dns.TypePTR)
+	if err != nil || len(e.txt) == 0 {
+		return "", false, err
+	}
+	found, err := s.Addrs(ctx, e.txt[0])
+	if errors.Is(err, ErrNoSuchName) {
+		return e.txt[0], false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return e.txt[0], slices.Contains(found.V4, client) || slices.Contains(found.V6, client), nil
+}
+
 func (s *Stub) policy(ctx context.Context, name string, qtype uint16) (*entry, error) {
 	if len(name) > policyName {
 		return &entry{}, nil // too long to exist
@@ -77,6 +102,10 @@ func (e *entry) takePolicy(rr dns.RR) {
 			data = nil
 		}
 		e.tlsa = append(e.tlsa, relay.TLSA{Usage: rr.Usage, Selector: rr.Selector, Matching: rr.MatchingType, Data: data})
+	case *dns.PTR:
+		if name := plainName(rr.Ptr); len(e.txt) == 0 && name != "." && len(name) <= policyName {
+			e.txt = append(e.txt, name)
+		}
 	case *dns.TXT:
 		if txt := plainText(rr.Txt); len(e.txt) < keepTXT && len(txt) <= maxTXT {
 			e.txt = append(e.txt, txt)

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -43,6 +44,31 @@ func TestStubPolicyRecords(t *testing.T) {
 	server.authentic(true)
 	if authentic, err := s.Alias(t.Context(), "alias.example"); err != nil || !authentic {
 		t.Errorf("%v, %v", authentic, err)
+	}
+}
+
+// A client has the name that leads back to it; one that does not is known as such.
+func TestClientName(t *testing.T) {
+	server := newDNSServer(t,
+		"7.113.0.203.in-addr.arpa. 60 IN PTR Client.Example.", "client.example. 60 IN A 203.0.113.7",
+		"8.113.0.203.in-addr.arpa. 60 IN CNAME 8.net.example.", "8.net.example. 60 IN PTR client.example.",
+		"9.113.0.203.in-addr.arpa. 60 IN PTR none.example.",
+		"7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. 60 IN PTR six.example.", "six.example. 60 IN AAAA 2001:db8::7",
+		"1.2.0.192.in-addr.arpa. 60 IN PTR servfail.example.",
+	)
+	s := stubFor(server.addr)
+	for _, test := range []struct {
+		client, name string
+		verified     bool
+		fails        bool
+	}{
+		{"203.0.113.7", "client.example", true, false}, {"::ffff:203.0.113.7", "client.example", true, false}, {"203.0.113.8", "client.example", false, false},
+		{"203.0.113.9", "none.example", false, false}, {"203.0.113.10", "", false, false}, {"2001:db8::7", "six.example", true, false}, {"192.0.2.1", "", false, true},
+	} {
+		name, verified, err := s.ClientName(t.Context(), netip.MustParseAddr(test.client))
+		if name != test.name || verified != test.verified || (err != nil) != test.fails {
+			t.Errorf("%s: %q, %v, %v", test.client, name, verified, err)
+		}
 	}
 }
 
