@@ -19,6 +19,7 @@
 //     relay/route finds them, relay/tlspolicy adds what their domain holds them to.
 //  8. Each recipient gets a [queue.Reply] from the next hop (attempt.go).
 //  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go).
-//  10. Each recipient's outcome is one record of package logging (record.go).
+//  10. Each recipient's outcome is one record of package logging (record.go); how sessions went with
+//     TLS, relay/tlsrpt counts for the domains that ask.
 //  11. After the last recipient nothing is left.
 package relay

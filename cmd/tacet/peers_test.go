@@ -17,6 +17,17 @@ type peers struct {
 	cert identity
 }
 
+// newPeers builds the binary.
+func newPeers(t *testing.T) *peers {
+	t.Helper()
+	dir := workDir(t)
+	p := &peers{bin: filepath.Join(dir, "tacet"), cert: newIdentity(t, dir)}
+	if out, err := exec.Command("go", "build", "-o", p.bin, "tacet/cmd/tacet").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return p
+}
+
 func TestPeers(t *testing.T) {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
@@ -29,11 +40,7 @@ func TestPeers(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	dir := workDir(t)
-	p := &peers{bin: filepath.Join(dir, "tacet"), cert: newIdentity(t, dir)}
-	if out, err := exec.Command("go", "build", "-o", p.bin, "tacet/cmd/tacet").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	p := newPeers(t)
 	for _, test := range []struct {
 		name string
 		run  func(*peers, *testing.T)

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,11 +51,7 @@ func TestTorture(t *testing.T) {
 			t.Fatalf("%s is not installed", program)
 		}
 	}
-	dir := workDir(t)
-	p := &peers{bin: filepath.Join(dir, "tacet"), cert: newIdentity(t, dir)}
-	if out, err := exec.Command("go", "build", "-o", p.bin, "tacet/cmd/tacet").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	p := newPeers(t)
 	for _, test := range []struct {
 		name string
 		run  func(*peers, *testing.T)
