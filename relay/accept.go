@@ -25,7 +25,9 @@ const headBuffer = 24 << 10
 // then nothing of the message is kept.
 func (r *Relay) Accept(ctx context.Context, e *queue.Envelope, content io.Reader, s Session) (queue.ID, error) {
 	e.Arrived = time.Now().UTC()
-	e.ID = queue.NewID(e.Arrived)
+	if e.ID.IsZero() { // it was not needed before
+		e.ID = queue.NewID(e.Arrived)
+	}
 	small := r.heads.Get().(*[]byte)
 	defer r.heads.Put(small)
 	got, err := readUpTo(content, *small)
@@ -80,6 +82,11 @@ func (r *Relay) putChecked(ctx context.Context, cfg *Config, e *queue.Envelope, 
 	m := newMessage(e, s, head, trace, kept)
 	if rejection := r.inspect(ctx, cfg.Checks, m); rejection != nil {
 		r.refuseContent(e, rejection, m.Header)
+		return rejection
+	}
+	if len(e.Recipients) == 0 {
+		rejection := &Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, Class: ClassPolicy, Text: "No recipient is left"}
+		r.refuseContent(e, rejection, nil)
 		return rejection
 	}
 	if m.hold {

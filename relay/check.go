@@ -26,6 +26,12 @@ type Verdict struct {
 	Added []byte
 	// Header replaces Message.Header; nil leaves it as it is.
 	Header []byte
+	// Body replaces the body, in CRLF lines; nil leaves it as it is.
+	Body []byte
+	// Sender replaces the reverse-path; nil leaves it as it is.
+	Sender *queue.ReversePath
+	// Recipients replaces them, in a slice of their own; nil leaves them as they are.
+	Recipients []queue.Recipient
 	// Hold keeps the accepted message from delivery until an operator releases it.
 	Hold bool
 }
@@ -48,12 +54,12 @@ type Inspection struct {
 	FailOpen bool          // what could not be checked is accepted; otherwise the client comes back
 }
 
-func (i *Inspection) covers(e *queue.Envelope) bool {
+func (i *Inspection) covers(submission bool) bool {
 	switch i.Scope {
 	case SubmissionOnly:
-		return e.Origin.Submission
+		return submission
 	case IncomingOnly:
-		return !e.Origin.Submission
+		return !submission
 	}
 	return true
 }
@@ -63,19 +69,22 @@ func (i *Inspection) covers(e *queue.Envelope) bool {
 func (r *Relay) inspect(ctx context.Context, checks []Inspection, m *Message) *Rejection {
 	for i := range checks {
 		c := &checks[i]
-		if !c.covers(m.Envelope) {
+		if !c.covers(m.Envelope.Origin.Submission) {
 			continue
 		}
-		verdict, err := c.ask(ctx, m)
+		following, missed := m.Session.Attendance.content(c.Check)
+		if missed {
+			continue
+		}
+		look := c.Check.Check
+		if following != nil {
+			look = following.Content
+		}
+		verdict, err := within(ctx, c, func(ctx context.Context) (Verdict, error) { return look(ctx, m) })
 		switch {
 		case err != nil:
-			r.Stats.Unchecked.Add(1)
-			if cfg := r.config.Load(); cfg.CheckFailed != nil {
-				cfg.CheckFailed(err)
-			}
-			if !c.FailOpen {
-				return &Rejection{Code: 451, Enhanced: queue.Enhanced{4, 7, 1}, Class: ClassResource,
-					Text: "The message cannot be checked now; try again later", Err: err}
+			if rejection := r.unchecked(c, err); rejection != nil {
+				return rejection
 			}
 		case verdict.Rejection != nil:
 			return verdict.Rejection
@@ -89,9 +98,23 @@ func (r *Relay) inspect(ctx context.Context, checks []Inspection, m *Message) *R
 	return nil
 }
 
-// ask calls the check within its time. A panic of it is its failure: what it
+// unchecked counts that a check could not do its work. It returns what the client is told,
+// nil if the check may be missed.
+func (r *Relay) unchecked(c *Inspection, err error) *Rejection {
+	r.Stats.Unchecked.Add(1)
+	if cfg := r.config.Load(); cfg.CheckFailed != nil {
+		cfg.CheckFailed(err)
+	}
+	if c.FailOpen {
+		return nil
+	}
+	return &Rejection{Code: 451, Enhanced: queue.Enhanced{4, 7, 1}, Class: ClassResource,
+		Text: "The message cannot be checked now; try again later", Err: err}
+}
+
+// within asks a check within its time. A panic of it is its failure: what it
 // fell over came from the network.
-func (i *Inspection) ask(ctx context.Context, m *Message) (v Verdict, err error) {
+func within[T any](ctx context.Context, i *Inspection, ask func(context.Context) (T, error)) (answer T, err error) {
 	timeout := i.Timeout
 	if timeout <= 0 {
 		timeout = time.Minute
@@ -103,11 +126,22 @@ func (i *Inspection) ask(ctx context.Context, m *Message) (v Verdict, err error)
 			err = errCheckPanicked
 		}
 	}()
-	v, err = i.Check.Check(ctx, m)
-	if err == nil && ctx.Err() != nil && v.Rejection == nil {
+	answer, err = ask(ctx)
+	if err == nil && ctx.Err() != nil && !refuses(answer) {
 		err = fmt.Errorf("check a message: %w", ctx.Err()) // it gave up early, and has not seen everything
 	}
-	return v, err
+	return answer, err
+}
+
+// refuses tells whether an answer is a refusal, which counts however late it is.
+func refuses(answer any) bool {
+	switch a := answer.(type) {
+	case Verdict:
+		return a.Rejection != nil
+	case *Rejection:
+		return a != nil
+	}
+	return false
 }
 
 // apply makes what a check said part of the message.
@@ -117,6 +151,19 @@ func (m *Message) apply(v *Verdict) {
 	}
 	if len(v.Added) > 0 {
 		m.Added = append(v.Added[:len(v.Added):len(v.Added)], m.Added...)
+	}
+	if v.Body != nil {
+		m.Size += int64(len(v.Body) - len(m.body))
+		if m.rest != nil {
+			m.Size -= m.rest.size
+		}
+		m.body, m.rest, m.blank = v.Body, nil, true
+	}
+	if v.Sender != nil {
+		m.Envelope.Sender = *v.Sender
+	}
+	if v.Recipients != nil {
+		m.Envelope.Recipients = v.Recipients
 	}
 	m.hold = m.hold || v.Hold
 }

@@ -17,6 +17,9 @@ type Session struct {
 	Client   netip.Addr // of any listener; may be invalid
 	Peer     netip.Addr // where the connection really comes from: the client, or the proxy that named it
 	Helo     string     // the name in EHLO or HELO on an mx listener, unchecked; empty elsewhere
+
+	Server     netip.AddrPort // where the client connected to; may be invalid
+	Attendance *Attendance    // those who followed the session so far; nil: none
 }
 
 // Message is a message as checks see it: what it will be when it is relayed,

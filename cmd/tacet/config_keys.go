@@ -220,7 +220,7 @@ func (c *Called) keys() []key {
 // keys are those of one [[milter]].
 func (m *MilterConfig) keys() []key {
 	return append([]key{
-		{"address", textValue{&m.Address, scannerAddress}, "socket of a mail filter, \"unix:/run/rspamd/milter.sock\" or \"tcp:127.0.0.1:11332\": it sees envelope, client and content, and may refuse, hold and change header fields"},
+		{"address", textValue{&m.Address, scannerAddress}, "socket of a mail filter, \"unix:/run/rspamd/milter.sock\" or \"tcp:127.0.0.1:11332\": it sees client, envelope and content as they come, and may refuse, hold and change all but the client"},
 	}, m.Called.keys()...)
 }
 

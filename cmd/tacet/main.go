@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 )
 
 func main() {
+	log.SetOutput(io.Discard) // libraries that log for themselves would tell what remote sides said
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

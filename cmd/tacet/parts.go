@@ -155,7 +155,7 @@ func (c *Config) core() relay.Config {
 
 func (c *Config) inbound(d *daemon) inbound.Config {
 	config := inbound.Config{
-		Hostname: c.Hostname, Relay: d.relay,
+		Hostname: c.Hostname, Relay: d.relay, Filters: d.relay,
 		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
 	}
 	if len(c.Relay.Domains) > 0 {

@@ -199,3 +199,29 @@ func TestPeerOpenDKIM(t *testing.T) {
 		}
 	}
 }
+
+// ClamAV's own milter, beside its daemon, refuses the EICAR file as it does with Postfix, and lets the rest pass.
+func TestPeerClamavMilter(t *testing.T) {
+	needPeers(t, "clamd", "clamav-milter")
+	dir, address := t.TempDir(), unused(t)
+	config := write(t, dir, "milter.conf", fmt.Sprintf(
+		"MilterSocket inet:%s@127.0.0.1\nClamdSocket unix:%s\nOnInfected Reject\nRejectMsg Infected with %%v\nAddHeader Replace\nForeground yes\nUser root\n",
+		strings.TrimPrefix(address, "127.0.0.1:"), startClamd(t)))
+	background(t, address, "clamav-milter", "--config-file="+config)
+	r := startChecked(t, t.TempDir(), "[[milter]]\naddress = \"tcp:"+address+"\"\n")
+	for i := range 2 {
+		if err := r.send(i, plainMail); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.delivered(t); !strings.Contains(got, "\r\nX-Virus-Status: Clean\r\n") || !strings.HasSuffix(got, "\r\n\r\nbody\r\n") {
+			t.Errorf("got %q", got)
+		}
+		if err := r.send(i, plainMail+eicar+"\r\n"); err == nil || !strings.Contains(err.Error(), "Infected with Eicar-Test") {
+			t.Errorf("the client read %v", err)
+		}
+	}
+	lines := r.lines(t, "content_rejected")
+	if len(lines) != 2 || !strings.Contains(fmt.Sprint(lines[0]["headers"]), "hello") || strings.Contains(fmt.Sprint(lines), "Eicar") {
+		t.Errorf("log %v", lines)
+	}
+}

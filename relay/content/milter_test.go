@@ -47,7 +47,11 @@ func TestMilterNonsense(t *testing.T) {
 	for name, act := range map[string]milter.ModifyAction{
 		"two fields": {Type: add, HeaderName: "X", HeaderValue: "v\nBcc: evil@example.net"}, "end of header": {Type: add, HeaderName: "X", HeaderValue: "v\n\nbody"},
 		"name of two": {Type: add, HeaderName: "X: y\r\nZ", HeaderValue: "v"}, "no name": {Type: add, HeaderValue: "v"}, "bare CR": {Type: add, HeaderName: "X", HeaderValue: "a\rb"},
-		"NUL": {Type: add, HeaderName: "X", HeaderValue: "a\x00b"}, "recipient": {Type: milter.ActionAddRcpt, Rcpt: "<evil@example.net>"}, "body": {Type: milter.ActionReplaceBody},
+		"NUL":          {Type: add, HeaderName: "X", HeaderValue: "a\x00b"},
+		"no recipient": {Type: milter.ActionAddRcpt, Rcpt: "<>"}, "two recipients": {Type: milter.ActionAddRcpt, Rcpt: "<a@example.net>,<b@example.net>"},
+		"parameters": {Type: milter.ActionAddRcpt, Rcpt: "<a@example.net> NOTIFY=NEVER"}, "no domain": {Type: milter.ActionChangeFrom, From: "<a>"},
+		"a line": {Type: milter.ActionChangeFrom, From: "<a@example.net>\r\nRCPT TO:<b@example.net>"}, "a quote": {Type: milter.ActionChangeFrom, From: `<"a b"@example.net>`},
+		"NUL in the body": {Type: milter.ActionReplaceBody, Body: []byte("a\x00b")}, "CR in the body": {Type: milter.ActionReplaceBody, Body: []byte("a\rb")},
 	} {
 		if v, err := applyMilter(message(threeFields), []milter.ModifyAction{act}, false); err == nil {
 			t.Errorf("%s: %q", name, v.Header)

@@ -22,6 +22,7 @@ type Config struct {
 	Client   bool          // the client's address goes into the envelope on MX listeners too
 	Helo     bool          // what the client called itself goes into the envelope on MX listeners
 	Edge     Edge          // judges clients of MX listeners; nil: nobody does
+	Filters  Filters       // see sessions from MAIL on; nil: none
 	Pause    time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1)
 	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered
 	Limits   Limits

@@ -52,6 +52,12 @@ type Edge interface {
 	Recipient(client netip.Addr, from queue.ReversePath, to queue.ForwardPath) error
 }
 
+// Filters shows sessions to those who look at more than the content. [*relay.Relay] fills it.
+type Filters interface {
+	// Attend begins to show a session; nil: nobody wants to see it.
+	Attend(s relay.Session, submission bool) *relay.Attendance
+}
+
 // Turner starts the delivery of what waits for a host that is back (ETRN, RFC 1985).
 type Turner interface {
 	// Turn starts the queue that client names and returns how many messages

@@ -2,6 +2,7 @@ package inbound
 
 import (
 	"io"
+	"net"
 	"net/netip"
 
 	"github.com/emersion/go-sasl"
@@ -26,6 +27,9 @@ type session struct {
 
 	envelope *queue.Envelope // of the open transaction
 	overfull bool            // a recipient too many is on record
+
+	attended   bool // Filters were asked
+	attendance *relay.Attendance
 }
 
 var _ smtp.AuthSession = (*session)(nil)
@@ -75,8 +79,29 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if err := s.server.config.Relay.Ready(); err != nil {
 		return s.refuse(err, e, nil, queue.StageMail)
 	}
+	if err := s.attend().Sender(s.server.ctx, e); err != nil {
+		return s.refuse(err, e, nil, queue.StageMail)
+	}
 	s.envelope, s.overfull = e, false
 	return nil
+}
+
+// attend shows the session to the filters, from the first transaction on.
+func (s *session) attend() *relay.Attendance {
+	if s.server.config.Filters == nil {
+		return nil
+	}
+	client, helo := s.conn.Client(), s.conn.Helo()
+	if s.attended && s.attendance.Of(client, helo) {
+		return s.attendance
+	}
+	s.attendance.Close()
+	about := relay.Session{Protocol: s.conn.Protocol(), Client: client, Helo: helo}
+	if local, ok := s.conn.LocalAddr().(*net.TCPAddr); ok {
+		about.Server = local.AddrPort()
+	}
+	s.attended, s.attendance = true, s.server.config.Filters.Attend(about, !s.mx())
+	return s.attendance
 }
 
 // Rcpt adds a recipient.
@@ -97,7 +122,11 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 			return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
 		}
 	}
-	e.Recipients = append(e.Recipients, queue.Recipient{Path: r.To, Notify: r.Notify, ORcpt: r.ORcpt})
+	to := queue.Recipient{Path: r.To, Notify: r.Notify, ORcpt: r.ORcpt}
+	if err := s.attendance.Recipient(s.server.ctx, e, &to); err != nil {
+		return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
+	}
+	e.Recipients = append(e.Recipients, to)
 	return nil
 }
 
@@ -107,7 +136,7 @@ func (s *session) Data(io.Reader) error {
 	e := s.envelope
 	s.envelope = nil // it is the relay's now
 	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(),
-		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Peer: s.peer, Helo: s.conn.Helo()})
+		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Peer: s.peer, Helo: s.conn.Helo(), Attendance: s.attendance})
 	switch {
 	case s.conn.Lost(): // go-smtp needs a reply, and no one reads it
 		return &smtp.SMTPError{Code: errInternal.Code, Message: errInternal.Text}
@@ -124,10 +153,17 @@ func (s *session) Data(io.Reader) error {
 }
 
 // Reset gives the transaction up.
-func (s *session) Reset() { s.envelope = nil }
+func (s *session) Reset() {
+	s.envelope = nil
+	s.attendance.Reset()
+}
 
 // Logout ends the session.
-func (s *session) Logout() error { return nil }
+func (s *session) Logout() error {
+	s.attendance.Close()
+	s.attendance = nil
+	return nil
+}
 
 // AuthMechanisms is for go-smtp's reply to EHLO, which no one reads.
 func (s *session) AuthMechanisms() []string { return nil }
