@@ -177,7 +177,25 @@ type Recipient struct {
 	Next     time.Time // when the next attempt falls due; State Waiting
 	Warned   bool      // a delay warning was sent
 	Last     Reply     // of the newest attempt
+
+	Owed *Owed // a report to the sender that is still to be made; nil: none. It is never changed
 }
+
+// Over tells whether nothing more is owed for the recipient, not even a report.
+func (r *Recipient) Over() bool { return r.State.Settled() && r.Owed == nil }
+
+// Owed is a report on one recipient. Where a message has several, reports wait
+// a while for each other, so that the sender gets one.
+type Owed struct {
+	Kind Notify     // NotifyFailure, NotifyDelay or NotifySuccess
+	By   time.Time  // when the message's reports are made; at once where no recipient of it is to be tried until then
+	At   time.Time  // of the attempt
+	Host netip.Addr // that was tried; invalid if none was
+}
+
+// Reports is the destination of messages for which reports are owed. No router
+// names one like it.
+const Reports Destination = "(reports)"
 
 // State is how the delivery to one recipient stands.
 type State uint8

@@ -35,12 +35,19 @@ type Store interface {
 	// the client, else the reverse-path. An engine may let some share a turn
 	// where there are very many. What is claimed is given out to no one else
 	// until it is settled or the claim is released.
+	//
+	// At Reports it gives out a message for which reports are owed, with all
+	// recipients that owe one, whether they are claimed elsewhere or not. It is due
+	// at the earliest By of them, or at once if none of its recipients is to be tried until then.
 	Claim(ctx context.Context, d Destination, now time.Time) (*Claim, error)
 
 	// Settle records what became of a claim's recipients, and the DSN that
 	// is owed for them in the same step. Once it returns nil the outcome is
 	// durable within a few milliseconds (at once if there is a report).
-	// After the last recipient nothing of the message can be read again.
+	// After the last recipient nothing of the message can be read again, unless a report is owed.
+	// What is owed lasts until a claim at Reports is settled, or the recipient is delivered to: of the
+	// outcomes of such a claim nothing but the recipient counts, which owes no more what it
+	// owed when it was claimed.
 	Settle(ctx context.Context, c *Claim, s Settlement) error
 
 	// Release gives a claim back unsettled: it is due again at once.
@@ -127,6 +134,7 @@ type Outcome struct {
 	Next      time.Time // State Waiting
 	Warned    bool      // a delay warning went out with this settlement, or before
 	Reply     Reply
+	Owed      *Owed // a report that is to be made later; nil: none, and what was owed before stays so
 }
 
 // Report is a message of the relay's own, small enough to stand in memory.

@@ -19,6 +19,10 @@ const (
 
 // attempt tries to hand on what was claimed and settles it.
 func (r *Relay) attempt(ctx context.Context, c *queue.Claim) contact {
+	if c.Destination == queue.Reports {
+		r.settleReports(ctx, c, time.Now().UTC())
+		return contactMade
+	}
 	res := r.deliver(context.WithoutCancel(ctx), c)
 	if interrupted(res) {
 		r.store.Release(c)
@@ -78,13 +82,7 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	for i, recipient := range c.Recipients {
 		s.Outcomes[i] = r.judge(c, recipient, res.Replies[i], now)
 	}
-	reports := r.reports(c, s.Outcomes, res, now)
-	if len(reports) > 0 {
-		s.Report = reports[0]
-		for _, extra := range reports[1:] {
-			r.putReport(ctx, extra)
-		}
-	}
+	s.Report = r.reports(c, s.Outcomes, res, now)
 	for i := range s.Outcomes {
 		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
 	}
@@ -100,6 +98,33 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 		if s.Outcomes[i].State == queue.Waiting {
 			r.kickBy(s.Outcomes[i].Next)
 		}
+	}
+	r.kickReports(c, s.Outcomes)
+}
+
+// kickReports makes Run look when reports on the message are to be made: at
+// once, as it seems, if no recipient is tried soon.
+func (r *Relay) kickReports(c *queue.Claim, outcomes []queue.Outcome) {
+	var by time.Time
+	note := func(o *queue.Owed) {
+		if o != nil && (by.IsZero() || o.By.Before(by)) {
+			by = o.By
+		}
+	}
+	for i := range outcomes {
+		note(outcomes[i].Owed)
+	}
+	if len(outcomes) < len(c.Envelope.Recipients) {
+		for i := range c.Envelope.Recipients {
+			note(c.Envelope.Recipients[i].Owed)
+		}
+	}
+	switch {
+	case by.IsZero():
+	case others(c, func(rc *queue.Recipient) bool { return untriedUntil(rc, by) }):
+		r.Kick()
+	default:
+		r.kickBy(by)
 	}
 }
 

@@ -18,7 +18,8 @@
 //  7. relay/outbound takes a kept connection, or asks for the next hops and opens one:
 //     relay/route finds them, relay/tlspolicy adds what their domain holds them to.
 //  8. Each recipient gets a [queue.Reply] from the next hop (attempt.go).
-//  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go).
+//  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go), or
+//     that one is owed where several are made one (gather.go).
 //  10. Each recipient's outcome is one record of package logging (record.go); how sessions went with
 //     TLS, relay/tlsrpt counts for the domains that ask.
 //  11. After the last recipient nothing is left.

@@ -60,7 +60,10 @@ func (r *Relay) dropPaces(now time.Time) {
 
 // hold puts the lane under the limits of its destination as they are now. r.mu is held.
 func (r *Relay) hold(l *lane) {
-	limits := r.router.Limits(l.destination)
+	var limits Limits
+	if l.destination != queue.Reports {
+		limits = r.router.Limits(l.destination)
+	}
 	l.most = limits.Concurrency
 	if limits.Every <= 0 {
 		l.pacing.Store(nil)

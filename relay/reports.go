@@ -3,58 +3,104 @@ package relay
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"tacet/queue"
 )
 
-// reports makes the reports that are owed for a settlement: of failure, of
+// reports notes what is owed to the sender for a settlement: reports of failure, of
 // delay, of relaying to a host that will not report itself. It marks the
-// recipients that are warned of delay in outcomes.
-func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, now time.Time) []*queue.Report {
+// recipients that are warned of delay in outcomes. Where one report says it all and
+// nothing can follow soon, that is returned. Otherwise outcomes say what is owed,
+// and the reports of the message are made together: see gather.go.
+func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, now time.Time) *queue.Report {
 	e := c.Envelope
 	if e.Sender.IsNull() {
 		return nil // RFC 3464 §2, RFC 5321 §4.5.5
 	}
-	cfg := r.config.Load()
-	schedule := cfg.schedule(c.Destination)
+	schedule := r.config.Load().schedule(c.Destination)
 	late := schedule.WarnDue(e.Arrived, now)
-	var byKind [3][]Reported
+	by := now.Add(gathering(now.Sub(e.Arrived)))
+	var owed []Reported
+	var kinds queue.Notify
 	for i := range outcomes {
 		o := &outcomes[i]
-		kind := -1
+		var kind queue.Notify
 		switch {
 		case o.State == queue.Failed:
-			kind = 0
+			kind = queue.NotifyFailure
 		case o.State == queue.Waiting && late && !o.Warned:
 			o.Warned = true
-			kind = 1
+			kind = queue.NotifyDelay
 		case o.State == queue.Delivered && !res.Reports:
-			kind = 2
-		}
-		if kind >= 0 && e.Recipients[o.Recipient].Notify.Wants(reportKinds[kind]) {
-			byKind[kind] = append(byKind[kind], Reported{Recipient: o.Recipient, Reply: o.Reply, Host: res.Host})
-		}
-	}
-	var out []*queue.Report
-	for i, recipients := range byKind {
-		if len(recipients) == 0 {
+			kind = queue.NotifySuccess
+		default:
 			continue
 		}
-		in := ReportInput{
-			ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster), Language: cfg.ReportLanguage,
-			Original: e, Recipients: recipients, RetryUntil: e.Arrived.Add(schedule.Lifetime),
-		}
-		in.Header, in.Content = original(c, reportKinds[i] == queue.NotifyFailure && e.Return == queue.ReturnFull)
-		if report := Report(reportKinds[i], now, in); report != nil {
-			out = append(out, report)
+		if e.Recipients[o.Recipient].Notify.Wants(kind) {
+			o.Owed = &queue.Owed{Kind: kind, By: by, At: now, Host: res.Host}
+			kinds |= kind
+			owed = append(owed, Reported{Recipient: o.Recipient, Reply: o.Reply, Host: res.Host, At: now})
 		}
 	}
-	return out
+	alone := func(rc *queue.Recipient) bool { return rc.Owed == nil && untriedUntil(rc, by) }
+	if len(owed) == 0 || !others(c, alone) {
+		return nil
+	}
+	for _, kind := range reportKinds {
+		if kinds != kind {
+			continue
+		}
+		report, of := r.report(c, kind, owed, now)
+		if len(of) < len(owed) {
+			return nil
+		}
+		for i := range outcomes {
+			outcomes[i].Owed = nil
+		}
+		return report
+	}
+	return nil
 }
 
-// reportKinds is the order in which reports are made: the first rides on the settlement.
-var reportKinds = [3]queue.Notify{queue.NotifyFailure, queue.NotifyDelay, queue.NotifySuccess}
+// reportKinds is the order in which reports are made.
+var reportKinds = [...]queue.Notify{queue.NotifyFailure, queue.NotifyDelay, queue.NotifySuccess}
+
+// untriedUntil tells whether the recipient is not to be tried until then.
+func untriedUntil(rc *queue.Recipient, by time.Time) bool {
+	return rc.State != queue.Waiting || rc.Next.After(by)
+}
+
+// others tells whether f holds for all recipients of a message that are not in the claim.
+func others(c *queue.Claim, f func(*queue.Recipient) bool) bool {
+	for i := range c.Envelope.Recipients {
+		if !f(&c.Envelope.Recipients[i]) && !slices.Contains(c.Recipients, i) {
+			return false
+		}
+	}
+	return true
+}
+
+// report makes one report of a kind for as many of the recipients as it may
+// name, and returns which these are.
+func (r *Relay) report(c *queue.Claim, kind queue.Notify, recipients []Reported, now time.Time) (*queue.Report, []Reported) {
+	e, cfg := c.Envelope, r.config.Load()
+	in := ReportInput{ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster), Language: cfg.ReportLanguage, Original: e}
+	in.Header, in.Content = original(c, kind == queue.NotifyFailure && e.Return == queue.ReturnFull)
+	in.Recipients = together(e, in.Header, recipients)
+	schedule := cfg.schedule(r.router.Destination(e.Recipients[in.Recipients[0].Recipient].Path))
+	in.RetryUntil = e.Arrived.Add(schedule.Lifetime)
+	for {
+		report := Report(kind, now, in)
+		n := len(in.Recipients)
+		if report == nil || n == 1 || len(report.Content) <= queue.InMemory {
+			return report, in.Recipients
+		}
+		// Hundreds of long answers: the others get a report of their own.
+		in.Recipients = in.Recipients[:n*3/4]
+	}
+}
 
 // original reads what a report brings back of the message: its header block,
 // and all of it if whole is asked for and it is small. What cannot be read is left out.
@@ -79,16 +125,36 @@ func original(c *queue.Claim, whole bool) (header, content []byte) {
 	return got[:info.End], content
 }
 
-// putReport queues a report that does not ride on a settlement.
-func (r *Relay) putReport(ctx context.Context, report *queue.Report) {
-	if r.store.Put(context.WithoutCancel(ctx), report.Envelope, report.Content, nil) == nil {
-		r.reported(report.Envelope)
-	}
-}
-
 // reported records a report that was queued, and sends it on its way.
 func (r *Relay) reported(e *queue.Envelope) {
 	r.Stats.Reports.Add(1)
 	r.logAccepted(e)
 	r.wakeAll(e)
+}
+
+// settleReports makes the report of one kind that a message owes, for as many
+// recipients as may be in one, and settles them. What is left is due again at once.
+func (r *Relay) settleReports(ctx context.Context, c *queue.Claim, now time.Time) {
+	e := c.Envelope
+	for _, kind := range reportKinds {
+		var recipients []Reported
+		for _, i := range c.Recipients {
+			if rcpt := &e.Recipients[i]; rcpt.Owed.Kind == kind {
+				recipients = append(recipients, Reported{Recipient: i, Reply: rcpt.Last, Host: rcpt.Owed.Host, At: rcpt.Owed.At})
+			}
+		}
+		if len(recipients) == 0 {
+			continue
+		}
+		var s queue.Settlement
+		s.Report, recipients = r.report(c, kind, recipients, now)
+		for _, rep := range recipients {
+			s.Outcomes = append(s.Outcomes, queue.Outcome{Recipient: rep.Recipient})
+		}
+		if r.record(ctx, c, s) && s.Report != nil {
+			r.reported(s.Report.Envelope)
+		}
+		return
+	}
+	r.store.Release(c)
 }

@@ -49,7 +49,27 @@ func (s *memoryStore) Put(_ context.Context, e *queue.Envelope, head []byte, res
 	return nil
 }
 
+// owed is like due for reports.
+func (m *stored) owed(now time.Time) (out []int, next time.Time) {
+	for i, r := range m.e.Recipients {
+		if r.Owed != nil {
+			out = append(out, i)
+			if next.IsZero() || r.Owed.By.Before(next) {
+				next = r.Owed.By
+			}
+		}
+	}
+	tried := func(r queue.Recipient) bool { return r.State == queue.Waiting && !r.Next.After(next) }
+	if next.After(now) && slices.ContainsFunc(m.e.Recipients, tried) {
+		return nil, next
+	}
+	return out, time.Time{}
+}
+
 func (s *memoryStore) due(m *stored, d queue.Destination, now time.Time) (out []int, next time.Time) {
+	if d == queue.Reports {
+		return m.owed(now)
+	}
 	for i, r := range m.e.Recipients {
 		if r.State != queue.Waiting || s.route(r.Path) != d {
 			continue
@@ -67,8 +87,11 @@ func (s *memoryStore) Due(now time.Time) (ready []queue.Destination, next time.T
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.messages {
+		all := []queue.Destination{queue.Reports}
 		for _, r := range m.e.Recipients {
-			d := s.route(r.Path)
+			all = append(all, s.route(r.Path))
+		}
+		for _, d := range all {
 			if m.claimed[d] {
 				continue
 			}
@@ -119,11 +142,20 @@ func (s *memoryStore) Settle(ctx context.Context, c *queue.Claim, set queue.Sett
 	left := 0
 	for _, o := range set.Outcomes {
 		r := &e.Recipients[o.Recipient]
+		if c.Destination == queue.Reports {
+			if was := c.Envelope.Recipients[o.Recipient].Owed; r.Owed != nil && r.Owed.Kind == was.Kind {
+				r.Owed = nil
+			}
+			continue
+		}
+		if o.Owed != nil || o.State.Settled() {
+			r.Owed = o.Owed
+		}
 		r.State, r.Next, r.Warned, r.Last = o.State, o.Next, o.Warned, o.Reply
 		r.Attempts++
 	}
 	for _, r := range e.Recipients {
-		if !r.State.Settled() {
+		if !r.Over() {
 			left++
 		}
 	}

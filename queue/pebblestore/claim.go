@@ -66,24 +66,13 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 		s.setAside(mi, err)
 		return nil
 	}
-	if r := s.routing.Load(); m.flags&(msgHeld|msgDamaged) == 0 && routes == r.number {
-		single := m.first == gi && x.groups.at(gi).sibling == 0
+	if m.flags&(msgHeld|msgDamaged) == 0 && routes == s.routing.Load().number {
 		c := &queue.Claim{Envelope: en.env, Destination: d}
 		whole := true
-		var busy map[int]bool // recipients that came here from where they are under delivery
-		if m.active > 1 && s.rerouted {
-			busy, _ = s.underDelivery(mi)
-		}
-		for i := range en.env.Recipients {
-			rc := &en.env.Recipients[i]
-			if rc.State.Settled() || busy[i] || !single && r.destination(rc.Path) != d {
-				continue
-			}
-			if rc.State != queue.Waiting || r.dueAt(en.env, rc) > now.UnixNano() {
-				whole = false
-				continue
-			}
-			c.Recipients = append(c.Recipients, i)
+		if d == queue.Reports {
+			c.Recipients = owing(en.env)
+		} else {
+			whole = s.waiting(c, mi, gi, now)
 		}
 		if len(c.Recipients) > 0 {
 			c.Content = s.content(en)
@@ -96,6 +85,31 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 	s.regroup(mi, en.env)
 	s.recent.unpin(en)
 	return nil
+}
+
+// waiting adds to a claim the recipients that are due at its destination, and
+// tells whether these are all of the group. s.mu is held.
+func (s *Store) waiting(c *queue.Claim, mi, gi uint32, now time.Time) (whole bool) {
+	x, r := &s.index, s.routing.Load()
+	m := x.msgs.at(mi)
+	single := m.first == gi && x.groups.at(gi).sibling == 0
+	whole = true
+	var busy map[int]bool // recipients that came here from where they are under delivery
+	if m.active > 1 && s.rerouted {
+		busy, _ = s.underDelivery(mi)
+	}
+	for i := range c.Envelope.Recipients {
+		rc := &c.Envelope.Recipients[i]
+		if rc.State.Settled() || busy[i] || !single && r.destination(rc.Path) != c.Destination {
+			continue
+		}
+		if rc.State != queue.Waiting || r.dueAt(c.Envelope, rc) > now.UnixNano() {
+			whole = false
+			continue
+		}
+		c.Recipients = append(c.Recipients, i)
+	}
+	return whole
 }
 
 // acquire finds the message's entry, or reads it from the disk, and pins it.
@@ -162,10 +176,14 @@ func (s *Store) regroup(mi uint32, env *queue.Envelope) {
 	if m.flags&msgDamaged != 0 {
 		return
 	}
+	reporting := false
 	for gi := m.first; gi != 0; {
-		next := x.groups.at(gi).sibling
-		if x.groups.at(gi).pos != posActive {
+		g := x.groups.at(gi)
+		next := g.sibling
+		if g.pos != posActive {
 			x.dropGroup(gi)
+		} else if x.dests.at(g.dest()).name == queue.Reports {
+			reporting = true
 		}
 		gi = next
 	}
@@ -176,6 +194,9 @@ func (s *Store) regroup(mi uint32, env *queue.Envelope) {
 		skip = func(i int) bool { return busy[i] || loading[r.destination(env.Recipients[i].Path)] }
 	}
 	for _, t := range appendTargets(nil, r, env, skip) {
+		if reporting && t.dest == queue.Reports {
+			continue
+		}
 		x.addGroup(mi, t.dest, t.next, t.parked || m.flags&msgHeld != 0)
 	}
 	m.routes = r.number
@@ -192,6 +213,9 @@ func (s *Store) underDelivery(mi uint32) (busy map[int]bool, loading map[queue.D
 			continue
 		}
 		out[cl.group] = true
+		if c.Destination == queue.Reports {
+			continue // their delivery goes on
+		}
 		for _, i := range c.Recipients {
 			busy[i] = true
 		}
@@ -248,7 +272,7 @@ func (s *Store) Settle(ctx context.Context, c *queue.Claim, st queue.Settlement)
 		}
 	}
 	g, err := s.settle(c, st, report)
-	if report == nil && err != errNotClaimed {
+	if report == nil && err != errNotClaimed && c.Destination != queue.Reports {
 		s.outcomes.add(c.Envelope.ID, st.Outcomes)
 	}
 	if err == nil && report != nil {
@@ -277,7 +301,7 @@ func (s *Store) settle(c *queue.Claim, st queue.Settlement, report *incoming) (*
 	}
 	settled := true
 	for i := range env.Recipients {
-		if !env.Recipients[i].State.Settled() {
+		if !env.Recipients[i].Over() {
 			settled = false
 			break
 		}
@@ -294,7 +318,7 @@ func (s *Store) settle(c *queue.Claim, st queue.Settlement, report *incoming) (*
 	}
 	m.rev++
 	cl.entry.env = env
-	s.settleGroup(mi, cl, env, c.Recipients)
+	s.settleGroup(mi, cl, env, c)
 	if !s.dueNow(mi) {
 		// Minutes will pass: its content need not wait in memory.
 		s.recent.uncount(cl.entry)
@@ -314,8 +338,14 @@ func outcome(env *queue.Envelope, c *queue.Claim, st queue.Settlement, held bool
 			return nil, nil, fmt.Errorf("an outcome for recipient %d, which is not in the claim or has one", o.Recipient)
 		}
 		rc := &next.Recipients[o.Recipient]
+		if c.Destination == queue.Reports {
+			reported(rc, &c.Envelope.Recipients[o.Recipient])
+			changed = append(changed, o.Recipient)
+			continue
+		}
 		rc.State, rc.Next, rc.Warned, rc.Last = o.State, o.Next, o.Warned, o.Reply
 		rc.Attempts++
+		owe(rc, &o)
 		if held && o.State == queue.Waiting {
 			rc.State = queue.Held
 		}
@@ -325,13 +355,14 @@ func outcome(env *queue.Envelope, c *queue.Claim, st queue.Settlement, held bool
 }
 
 // settleGroup finds the group of a settled claim its new place. s.mu is held.
-func (s *Store) settleGroup(mi uint32, cl claim, env *queue.Envelope, recipients []int) {
+func (s *Store) settleGroup(mi uint32, cl claim, env *queue.Envelope, c *queue.Claim) {
 	over := cl.whole && cl.routes == s.routing.Load().number
-	for _, i := range recipients {
+	for _, i := range c.Recipients {
 		over = over && env.Recipients[i].State.Settled()
 	}
-	if over {
+	if over || c.Destination == queue.Reports {
 		s.index.dropGroup(cl.group)
+		s.regroupReports(mi, env)
 		return
 	}
 	s.index.groups.at(cl.group).pos = posParked

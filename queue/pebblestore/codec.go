@@ -68,6 +68,14 @@ func flag(set bool, f byte) byte {
 // fromOutside tells whether more is known of the client than its address.
 func fromOutside(o *queue.Origin) bool { return o.Helo != "" || o.ID != "" }
 
+// appendAddr writes an address, and nothing but its length for an invalid one.
+func appendAddr(b []byte, a netip.Addr) []byte {
+	at := len(b)
+	b, _ = a.AppendBinary(append(b, 0))
+	b[at] = byte(len(b) - at - 1)
+	return b
+}
+
 // appendEnvelope writes r as the plaintext of an envelope record.
 func appendEnvelope(b []byte, r record) []byte {
 	e := r.env
@@ -84,9 +92,7 @@ func appendEnvelope(b []byte, r record) []byte {
 	b = appendString(b, e.EnvID)
 	b = appendString(b, e.Subject)
 	b = appendString(b, e.Origin.User)
-	client, _ := e.Origin.Client.MarshalBinary()
-	b = append(b, byte(len(client)))
-	b = append(b, client...)
+	b = appendAddr(b, e.Origin.Client)
 	if fromOutside(&e.Origin) {
 		b = appendString(b, e.Origin.Helo)
 		b = appendString(b, e.Origin.ID)
@@ -113,9 +119,12 @@ func appendState(b []byte, retries uint64, rc *queue.Recipient) []byte {
 }
 
 func appendProgress(b []byte, rc *queue.Recipient) []byte {
-	b = append(b, byte(rc.State), flag(rc.Warned, 1)|flag(rc.Last != queue.Reply{}, 2))
+	b = append(b, byte(rc.State), flag(rc.Warned, 1)|flag(rc.Last != queue.Reply{}, 2)|flag(rc.Owed != nil, 4))
 	b = binary.AppendUvarint(b, uint64(rc.Attempts))
 	b = appendTime(b, rc.Next)
+	if rc.Owed != nil {
+		b = appendOwed(b, rc.Owed)
+	}
 	if rc.Last == (queue.Reply{}) {
 		return b
 	}
@@ -257,7 +266,10 @@ func (d *decoder) progress(rc *queue.Recipient, brief bool) {
 	rc.Warned = f&1 != 0
 	rc.Attempts = int(d.uvarint())
 	rc.Next = d.time()
-	rc.Last = queue.Reply{}
+	rc.Last, rc.Owed = queue.Reply{}, nil
+	if f&4 != 0 {
+		rc.Owed = d.owed()
+	}
 	if f&2 == 0 {
 		return
 	}

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,6 +29,9 @@ type promise struct {
 	gone     bool // that is durable
 	size     int
 	attempts [2]int // durable, and begun, of the first recipient
+
+	owes   bool     // that a report is owed for it is durable
+	report queue.ID // the report, once it is being made
 }
 
 func (l *ledger) update(id queue.ID, f func(*promise)) {
@@ -121,6 +125,34 @@ func (w *crashWork) settle(d queue.Destination, done bool, report *queue.Report)
 	})
 }
 
+// gather has one recipient of two fail, and the report on it made when the other is delivered to.
+func (w *crashWork) gather() {
+	e := w.put(2000, false, "a@four.example", "b@five.example")
+	settle := func(d queue.Destination, o queue.Outcome, report *queue.Report) {
+		c, err := w.s.Claim(w.t.Context(), d, time.Now().Add(time.Second))
+		if err != nil || c == nil {
+			w.t.Fatal("nothing to claim", err)
+		}
+		if err := w.s.Settle(w.t.Context(), c, queue.Settlement{Outcomes: []queue.Outcome{o}, Report: report}); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.s.flush(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.l.update(e.ID, func(p *promise) { p.attempts[1]++ })
+	settle("four.example", queue.Outcome{State: queue.Failed, Owed: &queue.Owed{Kind: queue.NotifyFailure, By: time.Now().Add(time.Hour)}}, nil)
+	w.l.update(e.ID, func(p *promise) { p.attempts[0], p.owes = 1, true })
+	settle("five.example", queue.Outcome{Recipient: 1, State: queue.Delivered, Reply: queue.Reply{Code: 250}}, nil)
+	report := benchMessage(time.Now())
+	w.l.update(report.ID, func(p *promise) { p.size = 800 })
+	w.l.update(e.ID, func(p *promise) { p.settling, p.report = true, report.ID })
+	settle(queue.Reports, queue.Outcome{}, &queue.Report{Envelope: report, Content: crashContent(800)})
+	w.l.update(report.ID, func(p *promise) { p.acked = true })
+	w.l.update(e.ID, func(p *promise) { p.gone = true })
+	w.settle("sink.example", true, nil)
+}
+
 func (w *crashWork) run() {
 	must := func(err error) {
 		if err != nil {
@@ -136,6 +168,7 @@ func (w *crashWork) run() {
 	survivor := w.put(5000, false, "a@one.example", "b@one.example")
 	w.settle("one.example", false, nil) // the large one or the survivor: both stay
 	must(w.s.rotate())
+	w.gather()
 	w.put(3000, false, "a@one.example")
 	must(w.s.Hold(ctx, survivor.ID))
 	must(w.s.Unhold(ctx, survivor.ID))
@@ -188,6 +221,14 @@ func checkRecovered(fs vfs.FS, want map[queue.ID]promise) error {
 		s.mu.Lock()
 		mi, queued := s.index.byID[id]
 		s.mu.Unlock()
+		if p.owes && !want[p.report].settling {
+			s.mu.Lock()
+			_, made := s.index.byID[p.report]
+			s.mu.Unlock()
+			if made == queued {
+				return fmt.Errorf("the message is queued: %v, the report on it: %v; want one of them", queued, made)
+			}
+		}
 		switch {
 		case !queued && p.acked && !p.settling:
 			return fmt.Errorf("an acknowledged message of %d octets is lost", p.size)
@@ -201,6 +242,9 @@ func checkRecovered(fs vfs.FS, want map[queue.ID]promise) error {
 		s.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("a message of %d octets cannot be read: %w", p.size, err)
+		}
+		if p.owes && en.env.Recipients[0].Owed == nil {
+			return errors.New("a report that was owed is owed no more")
 		}
 		if n := en.env.Recipients[0].Attempts; n < p.attempts[0] || n > p.attempts[1] {
 			return fmt.Errorf("a message has %d attempts, want %v", n, p.attempts)

@@ -51,7 +51,7 @@ func (o *outcomes) add(id queue.ID, outcomes []queue.Outcome) {
 	}
 	b := o.scratch[:0]
 	for _, out := range outcomes {
-		if out.State != queue.Delivered {
+		if out.State != queue.Delivered || out.Owed != nil {
 			continue // failed once more, it is reported once more
 		}
 		at := len(b)
@@ -235,11 +235,12 @@ func (s *Store) writeOutcome(b *pebble.Batch, en *entry, recipients []int) (gone
 	for _, i := range recipients {
 		if i < len(env.Recipients) && !env.Recipients[i].State.Settled() {
 			env.Recipients[i].State = queue.Delivered
+			owe(&env.Recipients[i], &queue.Outcome{State: queue.Delivered})
 			changed = append(changed, i)
 		}
 	}
 	c := committer{cur: &bundle{batch: b}}
-	gone = !slices.ContainsFunc(env.Recipients, func(r queue.Recipient) bool { return !r.State.Settled() })
+	gone = !slices.ContainsFunc(env.Recipients, func(r queue.Recipient) bool { return !r.Over() })
 	if gone {
 		m := message{id: env.ID, key: refNone, flags: msgStates}
 		if en.fileKey != nil {

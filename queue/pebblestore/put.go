@@ -176,11 +176,13 @@ func (s *Store) route(p *incoming) {
 }
 
 // appendTargets groups the recipients that are not settled by destination,
-// leaving out those that skip names.
+// leaving out those that skip names, and adds the reports that are owed.
 func appendTargets(ts []target, r *routing, e *queue.Envelope, skip func(recipient int) bool) []target {
 	var at map[queue.Destination]int
+	owed := false
 	for i := range e.Recipients {
 		rc := &e.Recipients[i]
+		owed = owed || rc.Owed != nil
 		if rc.State.Settled() || skip != nil && skip(i) {
 			continue
 		}
@@ -215,6 +217,10 @@ func appendTargets(ts []target, r *routing, e *queue.Envelope, skip func(recipie
 			}
 			ts[t].next = min(ts[t].next, next)
 		}
+	}
+	if owed {
+		next, _ := r.reportsDue(e)
+		ts = append(ts, target{dest: queue.Reports, next: next})
 	}
 	return ts
 }

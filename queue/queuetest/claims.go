@@ -36,7 +36,7 @@ func everyField() *queue.Envelope {
 				},
 			},
 			{Path: "c@one.example", State: queue.Held},
-			{Path: "d@one.example", State: queue.Failed, Last: queue.Reply{Code: 550}},
+			{Path: "d@one.example", State: queue.Failed, Last: queue.Reply{Code: 550}, Owed: owing(queue.NotifyFailure, at)},
 		},
 	}
 }

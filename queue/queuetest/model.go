@@ -124,12 +124,15 @@ type model struct {
 	now      time.Time
 }
 
-var modelDomains = []queue.Destination{"one.example", "two.example", "three.example"}
+var modelDomains = [...]queue.Destination{"one.example", "two.example", "three.example"}
 
 // due lists the model's recipients that a claim at d may give out.
 func (m *model) due(d queue.Destination) map[queue.ID][]int {
 	due := make(map[queue.ID][]int)
 	for id, e := range m.messages {
+		if d == queue.Reports {
+			m.owing(due, e)
+		}
 		for i, r := range e.Recipients {
 			if r.State == queue.Waiting && !r.Next.After(m.now) && Destination(r.Path) == d && !m.claimed(id, i) {
 				due[id] = append(due[id], i)
@@ -145,9 +148,30 @@ func (m *model) due(d queue.Destination) map[queue.ID][]int {
 	return due
 }
 
+// owing adds the recipients of a message that owe a report, if it is time.
+func (m *model) owing(due map[queue.ID][]int, e *queue.Envelope) {
+	var owed []int
+	var by time.Time
+	for i, r := range e.Recipients {
+		if r.State == queue.Held {
+			return
+		}
+		if r.Owed != nil && (by.IsZero() || r.Owed.By.Before(by)) {
+			by = r.Owed.By
+		}
+		if r.Owed != nil {
+			owed = append(owed, i)
+		}
+	}
+	tried := func(r queue.Recipient) bool { return r.State == queue.Waiting && !r.Next.After(by) }
+	if len(owed) > 0 && (!by.After(m.now) || !slices.ContainsFunc(e.Recipients, tried)) {
+		due[e.ID] = owed
+	}
+}
+
 func (m *model) claimed(id queue.ID, recipient int) bool {
 	return slices.ContainsFunc(m.claims, func(c *queue.Claim) bool {
-		return c.Envelope.ID == id && slices.Contains(c.Recipients, recipient)
+		return c.Destination != queue.Reports && c.Envelope.ID == id && slices.Contains(c.Recipients, recipient)
 	})
 }
 
@@ -201,7 +225,7 @@ func (m *model) step(t testing.TB, rt *rapid.T, s *Engine) {
 func (m *model) put(t testing.TB, rt *rapid.T, s Engine) {
 	var to []string
 	for i := range rapid.IntRange(1, 5).Draw(rt, "recipients") {
-		to = append(to, fmt.Sprintf("r%d@%s", i, rapid.SampledFrom(modelDomains).Draw(rt, "domain")))
+		to = append(to, fmt.Sprintf("r%d@%s", i, rapid.SampledFrom(modelDomains[:]).Draw(rt, "domain")))
 	}
 	e := message(m.now, to...)
 	if rapid.Bool().Draw(rt, "later") {
@@ -229,7 +253,7 @@ func clone(e *queue.Envelope) *queue.Envelope {
 }
 
 func (m *model) claim(t testing.TB, rt *rapid.T, s Engine) {
-	d := rapid.SampledFrom(modelDomains).Draw(rt, "claim")
+	d := rapid.SampledFrom(append(modelDomains[:], queue.Reports)).Draw(rt, "claim")
 	m.now = time.Now()
 	due := m.due(d)
 	c, err := s.Claim(t.Context(), d, m.now)
@@ -262,19 +286,23 @@ func (m *model) settle(t testing.TB, rt *rapid.T, s Engine) {
 	held := slices.ContainsFunc(e.Recipients, func(r queue.Recipient) bool { return r.State == queue.Held })
 	st := queue.Settlement{}
 	for _, i := range c.Recipients {
-		var o queue.Outcome
-		switch rapid.IntRange(0, 3).Draw(rt, "outcome") {
-		case 0:
-			continue // nothing is said of it
-		case 1:
-			o = deferred(i, time.Now().Add(rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "next")))
-		default:
-			o = delivered(i)
+		r := &e.Recipients[i]
+		o, said := drawOutcome(rt, i, c.Destination == queue.Reports)
+		if !said {
+			continue
 		}
 		st.Outcomes = append(st.Outcomes, o)
-		r := &e.Recipients[i]
+		if c.Destination == queue.Reports {
+			if r.Owed != nil && r.Owed.Kind == c.Envelope.Recipients[i].Owed.Kind {
+				r.Owed = nil
+			}
+			continue
+		}
 		r.State, r.Next, r.Last = o.State, o.Next, o.Reply
 		r.Attempts++
+		if o.Owed != nil || r.State.Settled() && r.Owed != nil && r.Owed.Kind == queue.NotifyDelay {
+			r.Owed = o.Owed
+		}
 		if held && o.State == queue.Waiting {
 			r.State = queue.Held
 		}
@@ -288,9 +316,35 @@ func (m *model) settle(t testing.TB, rt *rapid.T, s Engine) {
 		rt.Fatalf("Settle: %v", err)
 	}
 	m.claims = slices.Delete(m.claims, at, at+1)
-	if !slices.ContainsFunc(e.Recipients, func(r queue.Recipient) bool { return !r.State.Settled() }) {
+	if !slices.ContainsFunc(e.Recipients, func(r queue.Recipient) bool { return !r.Over() }) {
 		delete(m.messages, c.Envelope.ID)
 	}
+}
+
+// drawOutcome makes up what became of a recipient, if anything is said of it.
+func drawOutcome(rt *rapid.T, i int, report bool) (o queue.Outcome, said bool) {
+	kind := rapid.IntRange(0, 3).Draw(rt, "outcome")
+	by := time.Now().Add(rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "next"))
+	owes := rapid.Bool().Draw(rt, "owes")
+	switch {
+	case kind == 0:
+		return o, false
+	case report:
+		return queue.Outcome{Recipient: i}, true
+	case kind == 1:
+		o = deferred(i, by)
+		if owes {
+			o.Owed = owing(queue.NotifyDelay, by)
+		}
+	case kind == 2 && owes:
+		o = failed(i, owing(queue.NotifyFailure, by))
+	default:
+		o = delivered(i)
+		if owes {
+			o.Owed = owing(queue.NotifySuccess, by)
+		}
+	}
+	return o, true
 }
 
 func (m *model) admin(t testing.TB, rt *rapid.T, s Engine, op int) {

@@ -56,6 +56,8 @@ func Run(t *testing.T, open func(t testing.TB) Engine) {
 		{"Fair", testFair},
 		{"ManySenders", testManySenders},
 		{"Report", testReport},
+		{"Owed", testOwed},
+		{"OwedMeanwhile", testOwedMeanwhile},
 		{"Hold", testHold},
 		{"HoldUnderDelivery", testHoldUnderDelivery},
 		{"Delete", testDelete},
@@ -198,6 +200,10 @@ func same(a, b *queue.Envelope) string {
 			return fmt.Sprintf("Next of recipient %d: %v and %v", i, r.Next, q.Next)
 		}
 		r.Next, q.Next = time.Time{}, time.Time{}
+		if (r.Owed == nil) != (q.Owed == nil) || r.Owed != nil && *r.Owed != *q.Owed {
+			return fmt.Sprintf("recipient %d owes %+v and %+v", i, r.Owed, q.Owed)
+		}
+		r.Owed, q.Owed = nil, nil
 		if r != q {
 			return fmt.Sprintf("recipient %d: %+v and %+v", i, r, q)
 		}
