@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -75,6 +76,8 @@ type listPlan struct {
 	domains  []string
 	from     []string
 	options  recipients.Options
+
+	bindDN, passwordFile, caFile string // of LDAP
 }
 
 func newRecipientsBuild(c *console) *cobra.Command {
@@ -86,14 +89,16 @@ func newRecipientsBuild(c *console) *cobra.Command {
 
 --from names what the addresses are read from, FORMAT:FILE or FORMAT:|COMMAND, and may be
 given many times. Formats are list (an address on each line), postfix (the source of
-a table, or what "postmap -s" prints), exim (an aliases file) and ldif (what
-ldapsearch prints). Names without a domain belong to each --domain; "@example.org" takes
+a table, or what "postmap -s" prints), exim (an aliases or lsearch file) and ldif (what
+ldapsearch prints). An LDAP server is asked by an LDAP address: ldaps://, ldap:// (TLS by StartTLS,
+never in the clear) or ldapi:///, with base, attributes, scope and filter. Names without a domain belong to each --domain; "@example.org" takes
 mail to every mailbox of the domain; what is of other domains is left out.`,
 		Example: `  tacet recipients build --key sign.key --domain example.org --from list:/etc/mail/users --out r.list
   tacet recipients build --key sign.key --domain example.org --delimiters + \
       --from "postfix:|postmap -s hash:/etc/postfix/virtual" --from exim:/etc/aliases --out r.list
   tacet recipients build --key sign.key --domain example.org --out r.list \
-      --from "ldif:|ldapsearch -LLL -x -H ldapi:/// -b dc=example,dc=org mail=* mail mailAlternateAddress"`,
+      --from "ldaps://ldap.example.org/ou=people,dc=example,dc=org?mail,mailAlternateAddress?sub?(mail=*)" \
+      --bind-dn cn=tacet,dc=example,dc=org --password-file /etc/tacet/ldap.password`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.buildRecipients(cmd.Context(), &p) },
 	}
@@ -101,7 +106,10 @@ mail to every mailbox of the domain; what is of other domains is left out.`,
 	f.StringVar(&p.key, "key", "", "the key that signs: recipients-sign.key")
 	f.StringVar(&p.out, "out", "", "where the list goes")
 	f.StringSliceVar(&p.domains, "domain", nil, "a domain that the list speaks for; may be repeated")
-	f.StringArrayVar(&p.from, "from", nil, "FORMAT:FILE or FORMAT:|COMMAND; may be repeated")
+	f.StringArrayVar(&p.from, "from", nil, "FORMAT:FILE, FORMAT:|COMMAND or an LDAP address; may be repeated")
+	f.StringVar(&p.bindDN, "bind-dn", "", "as whom LDAP servers are asked; absent: anonymously, or by EXTERNAL at ldapi:")
+	f.StringVar(&p.passwordFile, "password-file", "", "file with the password for --bind-dn, its first line, mode 0600")
+	f.StringVar(&p.caFile, "ca", "", "certificates that vouch for LDAP servers, PEM; absent: those of the system")
 	f.StringVar(&p.options.Delimiters, "delimiters", "", "characters that end the name of a mailbox, such as \"+\" (anna+shop is anna)")
 	f.BoolVar(&p.options.KeepCase, "keep-case", false, "Anna and anna are two mailboxes")
 	for _, name := range []string{"key", "out", "domain", "from"} {
@@ -123,14 +131,9 @@ func (c *console) buildRecipients(ctx context.Context, p *listPlan) error {
 	}
 	var entries []string
 	for _, from := range p.from {
-		format, where, _ := strings.Cut(from, ":")
-		content, err := readSource(ctx, where)
+		some, err := p.read(ctx, from)
 		if err != nil {
-			return fmt.Errorf("reading the recipients: %w", err)
-		}
-		some, err := recipients.Parse(format, string(content), p.domains)
-		if err != nil {
-			return usageError{err}
+			return err
 		}
 		entries = append(entries, some...)
 	}
@@ -146,6 +149,57 @@ func (c *console) buildRecipients(ctx context.Context, p *listPlan) error {
 	}
 	c.note("%s has %s", p.out, plural(len(entries), "recipient"))
 	return nil
+}
+
+// read gives the recipients of one source.
+func (p *listPlan) read(ctx context.Context, from string) ([]string, error) {
+	format, where, _ := strings.Cut(from, ":")
+	if slices.Contains(recipients.Directories(), format) {
+		login, err := p.login()
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, sourceWithin)
+		defer cancel()
+		some, err := recipients.ReadLDAP(ctx, from, login, p.domains)
+		if err != nil {
+			return nil, fmt.Errorf("reading the recipients: %w", err)
+		}
+		return some, nil
+	}
+	content, err := readSource(ctx, where)
+	if err != nil {
+		return nil, fmt.Errorf("reading the recipients: %w", err)
+	}
+	some, err := recipients.Parse(format, string(content), p.domains)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return some, nil
+}
+
+// login is how LDAP servers are met.
+func (p *listPlan) login() (login recipients.LDAPLogin, err error) {
+	login.BindDN = p.bindDN
+	if (p.bindDN == "") != (p.passwordFile == "") {
+		return login, wrongUsage("--bind-dn and --password-file go together")
+	}
+	if p.passwordFile != "" {
+		if login.Password, err = readPassword(p.passwordFile); err != nil {
+			return login, err
+		}
+	}
+	if p.caFile != "" {
+		text, err := os.ReadFile(p.caFile)
+		if err != nil {
+			return login, fmt.Errorf("reading the certificates: %w", err)
+		}
+		login.Roots = x509.NewCertPool()
+		if !login.Roots.AppendCertsFromPEM(text) {
+			return login, fmt.Errorf("%s has no certificate in PEM", p.caFile)
+		}
+	}
+	return login, nil
 }
 
 // sourceWithin is how long a command or a server may take.

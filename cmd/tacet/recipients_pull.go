@@ -89,7 +89,12 @@ func (c *Config) pullRecipients(ctx context.Context) (*recipients.List, error) {
 	if list.Date.After(time.Now().Add(time.Hour)) {
 		return nil, errors.New("the list of recipients is of a time to come: see to the clocks of both sites")
 	}
-	return list, writeWhole(c.recipientsFile(), content, 0o640)
+	// Whoever pulls, the daemon must be able to read it; without the key nobody makes anything of it.
+	err = writeWhole(c.recipientsFile(), content, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("data_dir %s is not there yet: start the relay once", c.DataDir)
+	}
+	return list, err
 }
 
 func fetchList(ctx context.Context, source string) ([]byte, error) {

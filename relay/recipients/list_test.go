@@ -98,17 +98,39 @@ func TestParse(t *testing.T) {
 	for format, c := range map[string]struct{ text, want string }{
 		"list":    {"# all\nanna@example.org\n\nbob\r\nx@else.example\n@example.net\n", "anna@example.org bob@example.org bob@example.net @example.net"},
 		"postfix": {"# x\nanna@example.org anna\nbob@example.net\tbob,\n   carl\n@Example.org all\nexample.org whatever\n", "anna@example.org bob@example.net @Example.org example.org@example.org example.org@example.net"},
-		"exim":    {"# x\nanna: a, b,\n  c\n\"bob\" : |/bin/false\nno colon\n", "anna@example.org anna@example.net bob@example.org bob@example.net"},
+		"exim":    {"# x\nanna: a, b,\n  c\n\"bob\" : |/bin/false\nno colon\n", "anna@example.org anna@example.net bob@example.org bob@example.net no@example.org no@example.net"},
+		"exim ":   {"carl@example.org x\n*@example.net: y\n\"a b\": z\n", `carl@example.org @example.net a b@example.org a b@example.net`},
+		"exim  ":  {"*: all\n", "@example.org @example.net"},
 		"ldif": {"dn: uid=a,dc=example,dc=org\nmail: anna@example.org\nproxyAddresses: SMTP:bob@exam\n ple.net\nmail:: Y2FybEBleGFtcGxlLm9yZw==\ncn: Anna\nmail: x@else.example\n",
 			"anna@example.org bob@example.net carl@example.org"},
 	} {
-		got, err := Parse(format, c.text, domains)
+		got, err := Parse(strings.TrimSpace(format), c.text, domains)
 		if err != nil || strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %v, %v; want %s", format, got, err, c.want)
 		}
 	}
 	if _, err := Parse("csv", "", domains); err == nil {
 		t.Error("a format that is none was read")
+	}
+}
+
+func TestLDAPAddress(t *testing.T) {
+	for where, want := range map[string]string{
+		"ldaps://ldap.example.org/dc=example,dc=org?mail,proxyAddresses?one?(mail=*)": "ldap.example.org 636 dc=example,dc=org [mail proxyAddresses] 1 (mail=*)",
+		"ldap://[2001:db8::1]:1389/ou=a%20b?mail":                                     "2001:db8::1 1389 ou=a b [mail] 2 (objectClass=*)",
+		"ldap://[2001:db8::1]/o=x?mail??(uid=%2a)":                                    "2001:db8::1 389 o=x [mail] 2 (uid=*)",
+		"ldapi:///o=x?mail?base":                                                      "/run/slapd/ldapi  o=x [mail] 0 (objectClass=*)",
+		"ldapi://%2Ftmp%2Fsock/o=x?mail?sub?(a=b)?ext":                                "/tmp/sock  o=x [mail] 2 (a=b)",
+		"ldaps://ldap.example.org/o=x":                                                "", "ldaps:///o=x?mail": "", "ldaps://h/?mail": "", "ldaps://h/o=x?mail?all": "",
+		"ldaps://h/o=x?mail?sub?(": "", "ldaps://h/o=%zz?mail": "", "ldapi://relative/o=x?mail": "", "ldap:o=x": "",
+	} {
+		got := ""
+		if q, err := parseLDAP(where); err == nil {
+			got = fmt.Sprint(q.host, " ", q.port, " ", q.base, " ", q.attributes, " ", q.scope, " ", q.filter)
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", where, got, want)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ func Formats() []string { return []string{"list", "postfix", "exim", "ldif"} }
 //   - list: an address or "@domain" on each line.
 //   - postfix: the source of a table, such as virtual_alias_maps, or what
 //     `postmap -s` prints: the first word of each line, continued lines aside.
-//   - exim: an aliases file: what stands before the colon of each line.
+//   - exim: an aliases file, or another for lsearch: the key of each line.
 //   - ldif: what ldapsearch prints: the value of each attribute that has an
 //     "@" in it, with or without "smtp:" in front of it.
 func Parse(format, text string, domains []string) ([]string, error) {
@@ -28,18 +28,27 @@ func Parse(format, text string, domains []string) ([]string, error) {
 	}
 	var found []string
 	for line := range strings.Lines(text) {
-		entry := entryOf(format, strings.TrimRight(line, "\r\n"))
-		switch at := strings.LastIndexByte(entry, '@'); {
-		case entry == "":
-		case at < 0:
-			for _, domain := range domains {
-				found = append(found, entry+"@"+domain)
-			}
-		case among(entry[at+1:], domains):
-			found = append(found, entry)
-		}
+		found = appendEntry(found, entryOf(format, strings.TrimRight(line, "\r\n")), domains)
 	}
 	return found, nil
+}
+
+// appendEntry adds an address or name, if it is of the domains.
+func appendEntry(found []string, entry string, domains []string) []string {
+	switch at := strings.LastIndexByte(entry, '@'); {
+	case entry == "":
+	case entry == "*":
+		for _, domain := range domains {
+			found = append(found, "@"+domain)
+		}
+	case at < 0:
+		for _, domain := range domains {
+			found = append(found, entry+"@"+domain)
+		}
+	case among(entry[at+1:], domains):
+		found = append(found, entry)
+	}
+	return found
 }
 
 // entryOf is the address or name of one line, empty if it has none.
@@ -52,15 +61,26 @@ func entryOf(format, line string) string {
 		key, _, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
 		return key
 	case "exim":
-		key, _, found := strings.Cut(line, ":")
-		if !found {
-			return ""
-		}
-		return strings.Trim(strings.TrimSpace(key), `"`)
+		return eximKey(line)
 	case "ldif":
 		return ldifValue(line)
 	}
 	return strings.TrimSpace(line)
+}
+
+// eximKey is the key of a line of an lsearch file: it ends at a colon or a blank, unless
+// they are within quotes. "*" and "*@domain" are what is looked for last: they take all.
+func eximKey(line string) string {
+	key := ""
+	if rest, quoted := strings.CutPrefix(line, `"`); quoted {
+		key, _, _ = strings.Cut(rest, `"`)
+	} else if key = line; strings.ContainsAny(line, ": \t") {
+		key = line[:strings.IndexAny(line, ": \t")]
+	}
+	if rest, all := strings.CutPrefix(key, "*@"); all {
+		return "@" + rest
+	}
+	return key
 }
 
 // ldifValue is the address in one attribute's line (RFC 2849).
@@ -76,6 +96,11 @@ func ldifValue(line string) string {
 		}
 		value = string(b)
 	}
+	return directoryAddress(value)
+}
+
+// directoryAddress is the address in an attribute's value, empty if there is none.
+func directoryAddress(value string) string {
 	value = strings.TrimSpace(value)
 	if len(value) > 5 && strings.EqualFold(value[:5], "smtp:") {
 		value = value[5:] // proxyAddresses
