@@ -13,8 +13,8 @@ import (
 )
 
 // checks are the content checks that the config asks for, in the order in which a
-// message meets them. Signing comes last: what was changed before it is signed.
-func (c *Config) checks(rules *content.Rules) ([]relay.Inspection, error) {
+// message meets them; observer hears of DMARC, nil: no one does. Signing comes last: what was changed before it is signed.
+func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) ([]relay.Inspection, error) {
 	var all []relay.Inspection
 	if c.Verify.Scope != VerifyNone {
 		scope := relay.IncomingOnly
@@ -23,7 +23,7 @@ func (c *Config) checks(rules *content.Rules) ([]relay.Inspection, error) {
 		}
 		all = append(all, relay.Inspection{Scope: scope, Check: &content.Verifier{
 			Hostname: c.Hostname, DNS: domainNames{c.stub()},
-			RejectSPF: c.Verify.SPF == EnforceReject, RejectDMARC: c.Verify.DMARC == EnforceReject,
+			RejectSPF: c.Verify.SPF == EnforceReject, RejectDMARC: c.Verify.DMARC == EnforceReject, Observer: observer,
 		}})
 	}
 	if len(c.Rules) > 0 {
@@ -60,7 +60,11 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 	if err != nil {
 		return config, err
 	}
-	checks, err := c.checks(rules)
+	var observer relay.DMARCObserver
+	if d.dmarc != nil {
+		observer = d.dmarc
+	}
+	checks, err := c.checks(rules, observer)
 	if err != nil {
 		return config, err
 	}

@@ -188,6 +188,8 @@ type VerifyConfig struct {
 	Scope VerifyScope
 	SPF   Enforcement
 	DMARC Enforcement
+
+	DMARCReports bool
 }
 
 // VerifyScope tells which mail is verified.

@@ -142,6 +142,7 @@ func (c *Config) upkeepSections() []section {
 			{"scope", enumValue[VerifyScope]{&c.Verify.Scope, []string{"none", "incoming", "all"}}, "which mail SPF, DKIM and DMARC are looked up for; the result is in its Authentication-Results field. The DNS learns domains, never an address"},
 			{"spf", enumValue[Enforcement]{&c.Verify.SPF, enforcements()}, "what becomes of mail that SPF fails"},
 			{"dmarc", enumValue[Enforcement]{&c.Verify.DMARC, enforcements()}, "what becomes of mail that DMARC fails, where its domain asks for a refusal (p=reject)"},
+			{"dmarc_reports", boolValue{&c.Verify.DMARCReports}, "domains that ask for it get a daily count of what came in their name (RFC 9990): by clients' addresses and domains, without mailboxes"},
 		}},
 		{"log", []key{
 			{"dir", textValue{&c.Log.Dir, filename}, "of the relay log and the audit log. Default: log/ in data_dir"},

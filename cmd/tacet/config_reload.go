@@ -16,6 +16,7 @@ func (c *Config) keepFixed(next *Config) []string {
 		{"listener", &c.Listeners, &next.Listeners},
 		{"auth.users_file", &c.Auth.UsersFile, &next.Auth.UsersFile},
 		{"delivery.tls_reports", &c.Delivery.TLSReports, &next.Delivery.TLSReports},
+		{"verify.dmarc_reports", &c.Verify.DMARCReports, &next.Verify.DMARCReports},
 		{"delivery.timeouts", &c.Delivery.Timeouts, &next.Delivery.Timeouts},
 		{"edge", &c.Edge, &next.Edge},
 		{"primary.introduce", &c.Primary.Introduce, &next.Primary.Introduce},

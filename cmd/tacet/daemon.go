@@ -18,6 +18,7 @@ import (
 	"tacet/relay"
 	"tacet/relay/auth"
 	"tacet/relay/content"
+	"tacet/relay/dmarcrpt"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
 	"tacet/relay/recipients"
@@ -45,7 +46,8 @@ type daemon struct {
 	admins     *logging.Audit
 	incidents  *logging.Incidents
 	policies   *mtasts.Cache
-	reports    *tlsrpt.Collector // nil: none are made
+	reports    *tlsrpt.Collector   // nil: none are made
+	dmarc      *dmarcrpt.Collector // likewise
 	client     *outbound.Client
 	relay      *relay.Relay
 	users      *auth.Users              // nil without submission
@@ -85,7 +87,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.openReports, d.assemble, d.openUsers, d.loadCertificate,
+		d.openPolicies, d.openReports, d.openDMARCReports, d.assemble, d.openUsers, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -375,6 +377,9 @@ func (d *daemon) run() {
 	d.tasks.Go(func() { d.daily(ctx) })
 	if d.reports != nil {
 		d.tasks.Go(func() { d.reports.Run(ctx) })
+	}
+	if d.dmarc != nil {
+		d.tasks.Go(func() { d.dmarc.Run(ctx) })
 	}
 	if len(d.config.Relay.Domains) > 0 {
 		d.tasks.Go(func() { d.watchPrimary(ctx) })

@@ -69,6 +69,9 @@ func (c *Config) policy() policy {
 			p.Periods = append(p.Periods, policyPeriod{"counts for TLS reports", "2 days; encrypted, by domain and host, and without addresses"})
 		}
 	}
+	if c.reportsDMARC() {
+		p.Periods = append(p.Periods, policyPeriod{"counts for DMARC reports", "2 days; encrypted, by clients' addresses and domains, and without mailboxes"})
+	}
 	if len(c.Relay.Domains) > 0 {
 		p.Periods = slices.Insert(p.Periods, 2, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
 	}
@@ -152,8 +155,15 @@ func (c *Config) parties() []policyParty {
 			parties = append(parties, policyParty{"a recipient's domain that asks for TLS reports (RFC 8460)", "how many connections to its hosts met its policy on a day, and why others did not"})
 		}
 	}
+	if c.reportsDMARC() {
+		parties = append(parties, policyParty{"an author's domain that asks for DMARC reports (RFC 9990), and whom it names for them",
+			"how many messages came in its name on a day, from which clients' addresses and reverse-paths' domains, and whether they were vouched for"})
+	}
 	return parties
 }
+
+// reportsDMARC tells whether domains learn what comes in their name.
+func (c *Config) reportsDMARC() bool { return c.Verify.DMARCReports && c.Verify.Scope != VerifyNone }
 
 // byMX tells whether some mail goes where the MX records of its domain lead.
 func (c *Config) byMX() bool {
@@ -261,9 +271,10 @@ func effects() map[string]effect {
 
 		"dns.resolvers": {isNot(widens, "[]"), "these resolvers learn the domains of recipients"},
 
-		"verify.scope":   {isNot(widens, "none"), "the DNS learns the domains of senders and authors, and by SPF macros their hosts' addresses"},
-		"milter.address": {scanner, "a program on another machine sees envelopes, clients and the content of mail"},
-		"clamd.address":  {scanner, "a program on another machine sees the content of mail"},
+		"verify.scope":         {isNot(widens, "none"), "the DNS learns the domains of senders and authors, and by SPF macros their hosts' addresses"},
+		"verify.dmarc_reports": {is(widens, "true"), "authors' domains learn from which addresses mail came in their name"},
+		"milter.address":       {scanner, "a program on another machine sees envelopes, clients and the content of mail"},
+		"clamd.address":        {scanner, "a program on another machine sees the content of mail"},
 
 		"keys.master": {func(c *Config, _ string) direction {
 			if c.ownKeyFile() {

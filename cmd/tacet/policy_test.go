@@ -159,6 +159,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"delivery.tls_reports":            {"[delivery]\ntls_reports = false", "Narrower"},
 		"delivery.fallback":               {"[delivery]\nfallback = \"smart.example:587\"", "Wider"},
 		"verify.scope":                    {"[verify]\nscope = \"incoming\"", "Wider"},
+		"verify.dmarc_reports":            {"[verify]\ndmarc_reports = true", "Wider"},
 		"milter.address":                  {"[[milter]]\naddress = \"tcp:192.0.2.7:11332\"", "Wider"},
 		"dns.resolvers":                   {"[dns]\nresolvers = [\"192.0.2.53\"]", "Wider"},
 		"queue.lifetime":                  {"[queue]\nlifetime = \"10d\"", "Wider"},

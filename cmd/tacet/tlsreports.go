@@ -34,7 +34,7 @@ type reportWorld struct {
 	*routes
 }
 
-// Submit implements tlsrpt.World. No one is told what becomes of the report. It has no
+// Submit implements tlsrpt.World and dmarcrpt.World. No one is told what becomes of the report. It has no
 // DKIM signature, which RFC 8460 §3 asks for: receivers may drop it.
 func (w reportWorld) Submit(ctx context.Context, to string, content []byte) error {
 	e := &queue.Envelope{
@@ -42,7 +42,7 @@ func (w reportWorld) Submit(ctx context.Context, to string, content []byte) erro
 		Recipients: []queue.Recipient{{Path: queue.ForwardPath(to), Notify: queue.NotifyNever}},
 	}
 	if _, err := w.d.relay.Accept(ctx, e, bytes.NewReader(content), relay.Session{Protocol: "ESMTP"}); err != nil {
-		return fmt.Errorf("queueing a TLS report: %w", err)
+		return fmt.Errorf("queueing a report: %w", err)
 	}
 	return nil
 }

@@ -25,7 +25,11 @@ const (
 	wantsReject     = "reject"
 )
 
-type dmarcResult struct{ result, wants string }
+type dmarcResult struct {
+	result, wants string
+	record        dmarcRecord // that was found; of none the domain is empty
+	spf, dkim     bool        // vouch for the author's domain; both are known only where reports are made
+}
 
 // dmarcRecord is one record with the domain that it was found at.
 type dmarcRecord struct {
@@ -62,23 +66,26 @@ func (v *Verifier) dmarc(ctx context.Context, from string, sender spfResult, sig
 		unsure = unsure || err != nil
 		return err == nil && organizational(domain, other) == org
 	}
-	if sender.result == spf.Pass && aligned(sender.domain, "aspf") {
-		return dmarcResult{result: dmarcPass}
-	}
+	r := dmarcResult{result: dmarcFail, record: record}
+	r.spf = sender.result == spf.Pass && aligned(sender.domain, "aspf")
 	for _, s := range signatures {
-		if s.result == "pass" && aligned(s.domain, "adkim") {
-			return dmarcResult{result: dmarcPass}
+		if r.spf && v.Observer == nil || r.dkim {
+			break // it is known
 		}
+		r.dkim = s.result == "pass" && aligned(s.domain, "adkim")
 		unsure = unsure || s.result == "temperror"
 	}
-	if unsure || sender.result == spf.TempError {
-		return dmarcResult{result: dmarcTemp}
+	switch {
+	case r.spf || r.dkim:
+		r.result = dmarcPass
+	case unsure || sender.result == spf.TempError:
+		r.result = dmarcTemp
+	default:
+		if r.wants, err = v.wanted(ctx, from, record); err != nil {
+			r.result = dmarcTemp
+		}
 	}
-	wants, err := v.wanted(ctx, from, record)
-	if err != nil {
-		return dmarcResult{result: dmarcTemp}
-	}
-	return dmarcResult{dmarcFail, wants}
+	return r
 }
 
 // treeWalk looks for records at the domain and those above it (RFC 9989 §4.10).

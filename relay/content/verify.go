@@ -32,6 +32,8 @@ type Verifier struct {
 	DNS         Resolver
 	RejectSPF   bool // what SPF fails is refused
 	RejectDMARC bool // what DMARC fails is refused where its domain asks for that
+
+	Observer relay.DMARCObserver // hears what DMARC came to where the domain wants reports; nil: no one
 }
 
 // The limits of one message's verification. DKIM's work is bounded by them, whatever the
@@ -51,11 +53,12 @@ func (v *Verifier) Check(ctx context.Context, m *relay.Message) (relay.Verdict, 
 	}
 	from := authorDomain(m.Header)
 	policy := v.dmarc(ctx, from, sender, signatures)
+	v.report(m, from, sender, signatures, policy)
 	switch {
 	case v.RejectSPF && sender.result == spf.Fail:
 		return relay.Verdict{Rejection: &relay.Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 23}, Class: relay.ClassPolicy,
 			Ground: relay.GroundSPF, Text: "The sender's domain does not let your host send its mail (SPF)"}}, nil
-	case v.RejectDMARC && policy.result == dmarcFail && policy.wants == wantsReject:
+	case v.refuses(policy):
 		return relay.Verdict{Rejection: &relay.Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, Class: relay.ClassPolicy,
 			Ground: relay.GroundDMARC, Text: "The author's domain wants mail refused that nothing vouches for (DMARC)"}}, nil
 	case v.RejectDMARC && policy.result == dmarcTemp:
@@ -63,6 +66,11 @@ func (v *Verifier) Check(ctx context.Context, m *relay.Message) (relay.Verdict, 
 			Ground: relay.GroundDMARC, Text: "Who vouches for the message cannot be found out now; try again later"}}, nil
 	}
 	return relay.Verdict{Added: v.results(from, sender, signatures, policy), Header: v.withoutForged(m.Header)}, nil
+}
+
+// refuses tells whether DMARC alone has mail refused.
+func (v *Verifier) refuses(policy dmarcResult) bool {
+	return v.RejectDMARC && policy.result == dmarcFail && policy.wants == wantsReject
 }
 
 // spfResult is what SPF says, and of which domain.
@@ -91,19 +99,20 @@ func (v *Verifier) spf(ctx context.Context, m *relay.Message) spfResult {
 
 // signature is what became of one DKIM signature.
 type signature struct {
-	domain string
-	result string // pass, fail, permerror or temperror
+	domain   string
+	selector string // empty if it is none
+	result   string // pass, fail, permerror or temperror
 }
 
 // dkim verifies the signatures of a message.
 func (v *Verifier) dkim(ctx context.Context, m *relay.Message) (found []signature, err error) {
-	count := 0
+	var selectors []string // in the order of the signatures
 	for f := range relay.Fields(m.Header) {
 		if f.Is("dkim-signature") {
-			count++
+			selectors = append(selectors, Domain(parseTags(string(f.Unfolded()))["s"]))
 		}
 	}
-	if count == 0 {
+	if len(selectors) == 0 {
 		return nil, nil
 	}
 	body := &runCounter{r: m.Body()}
@@ -134,8 +143,8 @@ func (v *Verifier) dkim(ctx context.Context, m *relay.Message) (found []signatur
 	if err != nil && len(checks) == 0 {
 		return []signature{{result: "permerror"}}, nil
 	}
-	for _, c := range checks {
-		s := signature{domain: Domain(c.Domain), result: "pass"}
+	for i, c := range checks {
+		s := signature{domain: Domain(c.Domain), selector: selectors[min(i, len(selectors)-1)], result: "pass"}
 		switch {
 		case c.Err == nil && s.domain == "":
 			s.result = "permerror"

@@ -2,8 +2,10 @@ package content
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -190,5 +192,56 @@ func TestVerifyBounded(t *testing.T) {
 	}
 	if !slices.Contains(d.asked, "_dmarc.example.org") {
 		t.Errorf("asked for %q", d.asked)
+	}
+}
+
+// outcomes is who hears of DMARC.
+type outcomes []relay.DMARCOutcome
+
+func (o *outcomes) Observe(one relay.DMARCOutcome) { *o = append(*o, one) }
+
+// Who is to report hears of mail from outside what its domain may know, if the domain wants reports: both ways to
+// vouch for it, and no mailbox.
+func TestDMARCOutcomes(t *testing.T) {
+	key := newKey(t, "example.org", "s", "ed25519", time.Time{})
+	record, _ := key.Record()
+	signature, err := NewSigner([]Key{key}).Check(t.Context(), message(fromText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const wants = "v=DMARC1; p=reject; sp=evil<>; fo=1:d; aspf=x; adkim=s; rua=mailto:canary@example.org"
+	txt := zone{"example.org": {"v=spf1 ip4:192.0.2.1 -all"}, "other.example": {"v=spf1 -all"}, "s._domainkey.example.org": {record}, "_dmarc.example.org": {wants},
+		"_dmarc.example.com": {"v=DMARC1; p=reject"}}
+	policy := relay.DMARCPolicy{Domain: "example.org", P: "reject", ADKIM: "s", FO: "1:d"}
+	client := netip.MustParseAddr("192.0.2.1")
+	signed := []relay.DKIMOutcome{{Domain: "example.org", Selector: "s", Result: "pass"}}
+	for name, c := range map[string]struct {
+		sender, text string
+		reject       bool
+		want         []relay.DMARCOutcome
+	}{
+		"both": {"canary@example.org", string(signature.Added) + fromText, true, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org", Sender: "example.org",
+			Disposition: "pass", SPF: true, DKIM: true, SPFDomain: "example.org", SPFScope: "mfrom", SPFResult: "pass", Signatures: signed}}},
+		"refused": {"canary@other.example", fromText, true, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org", Sender: "other.example",
+			Disposition: "reject", SPFDomain: "other.example", SPFScope: "mfrom", SPFResult: "fail"}}},
+		"marked": {"", fromText, false, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org",
+			Disposition: "none", Override: true, SPFDomain: "mail.example.org", SPFScope: "helo", SPFResult: "none"}}},
+		"no wish":   {"x@other.example", strings.ReplaceAll(fromText, "example.org", "example.com"), false, nil},
+		"no record": {"x@other.example", strings.ReplaceAll(fromText, "example.org", "example.net"), false, nil},
+	} {
+		var heard outcomes
+		v := &Verifier{Hostname: "relay.example.org", DNS: &names{txt: txt}, RejectDMARC: c.reject, Observer: &heard}
+		if _, err := v.Check(t.Context(), incoming(c.sender, c.text)); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual([]relay.DMARCOutcome(heard), c.want) || strings.Contains(fmt.Sprint(heard), "canary") {
+			t.Errorf("%s: %+v, want %+v", name, heard, c.want)
+		}
+		submitted := incoming(c.sender, c.text)
+		submitted.Envelope.Origin.Submission = true
+		heard = nil
+		if _, err := v.Check(t.Context(), submitted); err != nil || heard != nil {
+			t.Errorf("%s, submitted: %+v, %v", name, heard, err)
+		}
 	}
 }
