@@ -50,7 +50,8 @@ type Store interface {
 	// owed when it was claimed.
 	Settle(ctx context.Context, c *Claim, s Settlement) error
 
-	// Release gives a claim back unsettled: it is due again at once.
+	// Release gives a claim back unsettled: it is due again at once, behind
+	// what its sender has due at the destination.
 	Release(c *Claim)
 
 	// Ready tells whether a Put can succeed now: nil, ErrFull or

@@ -47,6 +47,8 @@ const (
 
 	firstWindow = 5
 
+	longestLook = 2 * time.Second // at what waits at a suspended destination
+
 	maxTokens = 1 << 20 // more than workers can be; a channel of nothing takes no room
 )
 
@@ -206,28 +208,21 @@ func (r *Relay) resume(l *lane) {
 
 // ageSuspended settles, without an attempt, what at a destination that cannot
 // be reached has outlived its time or waits so long that its sender is owed a
-// warning. The store gives the senders their turns, and of each the message
-// due longest first: once the first that is not so old comes again, none is.
+// warning. It looks at what was due when it began, each once, for the store
+// puts what is released last; where that is more than it has time for, the next
+// look goes on where this one ended.
 func (r *Relay) ageSuspended(ctx context.Context, l *lane) {
-	var young queue.ID
-	for ctx.Err() == nil && r.isSuspended(l) {
-		now := time.Now().UTC()
-		c, err := r.store.Claim(ctx, l.destination, now)
+	began := time.Now()
+	due := began.Add(-1) // not what is released while it looks
+	for ctx.Err() == nil && r.isSuspended(l) && time.Since(began) < longestLook {
+		c, err := r.store.Claim(ctx, l.destination, due)
 		if c == nil || err != nil {
 			return
 		}
-		if r.aged(c, now) {
-			young = queue.ID{}
+		if now := time.Now().UTC(); r.aged(c, now) {
 			r.settle(ctx, c, unreached(c, queue.CauseAllHostsFailed), now)
-			continue
-		}
-		id := c.Envelope.ID
-		r.store.Release(c)
-		if id == young {
-			return
-		}
-		if young.IsZero() {
-			young = id
+		} else {
+			r.store.Release(c)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -111,9 +113,15 @@ func (s *memoryStore) Claim(_ context.Context, d queue.Destination, now time.Tim
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var oldest *stored
+	var since time.Time // when it fell due
 	for _, m := range s.messages {
-		if due, _ := s.due(m, d, now); len(due) > 0 && !m.claimed[d] && (oldest == nil || m.e.Arrived.Before(oldest.e.Arrived)) {
-			oldest = m
+		due, _ := s.due(m, d, now)
+		if len(due) == 0 || m.claimed[d] {
+			continue
+		}
+		next := m.e.Recipients[due[0]].Next
+		if oldest == nil || cmp.Or(next.Compare(since), bytes.Compare(m.e.ID[:], oldest.e.ID[:])) < 0 {
+			oldest, since = m, next
 		}
 	}
 	if oldest == nil {
@@ -175,9 +183,17 @@ func (s *memoryStore) Settle(ctx context.Context, c *queue.Claim, set queue.Sett
 func (s *memoryStore) Release(c *queue.Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m := s.messages[c.Envelope.ID]; m != nil {
-		delete(m.claimed, c.Destination)
+	m := s.messages[c.Envelope.ID]
+	if m == nil {
+		return
 	}
+	delete(m.claimed, c.Destination)
+	e := *m.e
+	e.Recipients = slices.Clone(e.Recipients)
+	for _, i := range c.Recipients {
+		e.Recipients[i].Next = time.Now()
+	}
+	m.e = &e
 }
 
 func (s *memoryStore) count() int {

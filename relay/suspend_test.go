@@ -110,3 +110,37 @@ func TestSuspendedWarns(t *testing.T) {
 		}
 	})
 }
+
+// Those that are owed nothing, and wait longer, do not stand before a sender
+// who is owed a warning.
+func TestSuspendedWarnsBehindOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const before, after = 30, 5
+		w, _ := suspend(t, 0)
+		c := *w.config.Load()
+		c.Schedule.DelayWarning = 4 * time.Hour
+		w.Reload(c)
+		fail := w.hop.answer
+		w.hop.answer = func(c *queue.Claim) Result {
+			if c.Destination == "down.example" {
+				return fail(c)
+			}
+			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
+		}
+		accept := func(messages int) {
+			for range messages {
+				if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		accept(before)
+		time.Sleep(6 * time.Hour) // those are warned of, and due again
+		accept(after)
+		time.Sleep(5*time.Hour + longestSuspension + time.Minute)
+		synctest.Wait()
+		if n := w.Stats.Reports.Load(); n != before+after {
+			t.Errorf("%d of %d senders were warned", n, before+after)
+		}
+	})
+}

@@ -21,8 +21,9 @@ itself a valid config.
 All faults are printed, each with the line it stands on and what is allowed
 instead; the command then ends with 1. Warnings say what is allowed and yet
 seldom meant; they do not change the status. It also says where the queue's
-master key comes from, what that protects against and what not. Nothing is
-changed and no connection is made.`,
+master key comes from, what that protects against and what not, and reads the
+queue's files for damage if no daemon has them open. Nothing is changed and no
+connection is made.`,
 		Example: `  tacet check
   tacet check --config ./tacet.toml
   tacet check --json | jq .warnings

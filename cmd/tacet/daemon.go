@@ -175,6 +175,7 @@ func (d *daemon) storeEvent(e pebblestore.Event) {
 		d.ops.Log(logging.OpMessageDamaged)
 	case pebblestore.EventSalvaging:
 		d.ops.Log(logging.OpStoreSalvaging, logging.Count(e.Salvaged.Messages)) // as far as it is
+		notify(salvagePatience)
 	case pebblestore.EventSalvaged:
 		d.ops.Log(logging.OpStoreSalvaged, logging.Count(e.Salvaged.Messages))
 	case pebblestore.EventFailed:

@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"tacet/queue"
+	"tacet/queue/pebblestore"
 	"tacet/relay/auth"
 )
 
@@ -45,7 +48,21 @@ func inspect(c *Config) findings {
 	f.Keys = f.keys(c)
 	f.folder("data_dir", c.DataDir)
 	f.folder("log.dir", c.Log.Dir)
+	f.queue(c)
 	return f
+}
+
+// queue looks for damaged files of the queue. Of one that a daemon has open its
+// health answer tells; of one that this user may not read, nothing is known.
+func (f *findings) queue(c *Config) {
+	damaged, err := pebblestore.Damaged(pebblestore.Options{Dir: c.queueDir()})
+	switch {
+	case errors.Is(err, queue.ErrLocked), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOTDIR):
+	case err != nil:
+		f.fault("data_dir: %v", err)
+	case len(damaged) > 0:
+		f.warn("the queue in %s is damaged (%s): the next start copies what can be read, counts what cannot, and says so", c.queueDir(), strings.Join(damaged, ", "))
+	}
 }
 
 func (f *findings) certificate(c *Config) {

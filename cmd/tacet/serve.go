@@ -125,6 +125,11 @@ func present(all []net.Listener) []net.Listener {
 	return listeners
 }
 
+// salvagePatience asks systemd for two minutes more. While a damaged queue is
+// read around at the start, that is asked again every few seconds: a start that
+// took too long for systemd would begin anew, again and again.
+const salvagePatience = "EXTEND_TIMEOUT_USEC=120000000"
+
 // notify tells systemd of a change; without systemd it does nothing. There is
 // no one to tell of an error: systemd itself then finds the start too slow.
 func notify(state string) { _, _ = systemd.SdNotify(false, state) }

@@ -243,6 +243,7 @@ func (s *Store) Release(c *queue.Claim) {
 	m.active--
 	g.pos = posParked
 	if m.flags&(msgHeld|msgDamaged) == 0 && cl.routes == s.routing.Load().number && cl.whole {
+		g.next = max(g.next, time.Now().UnixNano()) // the last of those that are due
 		s.index.push(cl.group)
 	} else {
 		s.regroup(mi, cl.entry.env)

@@ -158,6 +158,7 @@ func (v *salvage) each(yield func(*operation) error) error {
 	s := v.s
 	tables := newTableReader()
 	for _, name := range v.tables {
+		v.news()
 		b, err := readFile(s.fs, s.fs.PathJoin(s.opts.Dir, name))
 		if err != nil {
 			return err
@@ -175,6 +176,7 @@ func (v *salvage) each(yield func(*operation) error) error {
 	}
 	c := logChain{s: s}
 	for _, n := range v.logs {
+		v.news()
 		if err := c.read(n, yield); err != nil {
 			return err
 		}
@@ -184,6 +186,15 @@ func (v *salvage) each(yield func(*operation) error) error {
 		v.lostOps = max(v.lostOps, c.lost+int(synced-max(c.last(), v.lastSeq)))
 	}
 	return nil
+}
+
+// news tells now and then that it goes on: while each file is begun, and each
+// part of the new engine written.
+func (v *salvage) news() {
+	if time.Since(v.said) > salvageNews {
+		v.said = time.Now()
+		v.s.opts.Events(Event{Kind: EventSalvaging, Salvaged: v.report})
+	}
 }
 
 // vouched tells whether a record of a table's damaged block counts as one that

@@ -32,10 +32,7 @@ func (v *salvage) write(key, value []byte) error {
 	if v.batch.Len() < maxGroupBytes {
 		return nil
 	}
-	if time.Since(v.said) > salvageNews {
-		v.said = time.Now()
-		v.s.opts.Events(Event{Kind: EventSalvaging, Salvaged: v.report})
-	}
+	v.news()
 	return v.apply()
 }
 
