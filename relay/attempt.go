@@ -82,7 +82,7 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	for i, recipient := range c.Recipients {
 		s.Outcomes[i] = r.judge(c, recipient, res.Replies[i], now)
 	}
-	s.Report = r.reports(c, s.Outcomes, res, now)
+	s.Report = r.reports(ctx, c, s.Outcomes, res, now)
 	for i := range s.Outcomes {
 		r.logAttempt(c.Envelope, &s.Outcomes[i], &res, now)
 	}

@@ -43,6 +43,7 @@ type Config struct {
 
 	Checks      []Inspection // of content, in their order; none: content passes unseen
 	SpoolDir    string       // where large content stands, encrypted and nameless, while it is checked; empty: the system's
+	Signer      Check        // of mail that the relay itself writes: reports; nil: it goes unsigned
 	CheckFailed func(error)  // a check could not do its work; must not block; nil: no one hears
 }
 

@@ -14,7 +14,7 @@ import (
 // recipients that are warned of delay in outcomes. Where one report says it all and
 // nothing can follow soon, that is returned. Otherwise outcomes say what is owed,
 // and the reports of the message are made together: see gather.go.
-func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, now time.Time) *queue.Report {
+func (r *Relay) reports(ctx context.Context, c *queue.Claim, outcomes []queue.Outcome, res Result, now time.Time) *queue.Report {
 	e := c.Envelope
 	if e.Sender.IsNull() {
 		return nil // RFC 3464 §2, RFC 5321 §4.5.5
@@ -52,7 +52,7 @@ func (r *Relay) reports(c *queue.Claim, outcomes []queue.Outcome, res Result, no
 		if kinds != kind {
 			continue
 		}
-		report, of := r.report(c, kind, owed, now)
+		report, of := r.report(ctx, c, kind, owed, now)
 		if len(of) < len(owed) {
 			return nil
 		}
@@ -84,7 +84,7 @@ func others(c *queue.Claim, f func(*queue.Recipient) bool) bool {
 
 // report makes one report of a kind for as many of the recipients as it may
 // name, and returns which these are.
-func (r *Relay) report(c *queue.Claim, kind queue.Notify, recipients []Reported, now time.Time) (*queue.Report, []Reported) {
+func (r *Relay) report(ctx context.Context, c *queue.Claim, kind queue.Notify, recipients []Reported, now time.Time) (*queue.Report, []Reported) {
 	e, cfg := c.Envelope, r.config.Load()
 	in := ReportInput{ID: queue.NewID(now), Hostname: cfg.Hostname, Postmaster: string(cfg.Postmaster), Language: cfg.ReportLanguage, Original: e}
 	in.Header, in.Content = original(c, kind == queue.NotifyFailure && e.Return == queue.ReturnFull)
@@ -94,7 +94,11 @@ func (r *Relay) report(c *queue.Claim, kind queue.Notify, recipients []Reported,
 	for {
 		report := Report(kind, now, in)
 		n := len(in.Recipients)
-		if report == nil || n == 1 || len(report.Content) <= queue.InMemory {
+		if report == nil {
+			return nil, in.Recipients
+		}
+		if n == 1 || len(report.Content) <= queue.InMemory-maxSignatures {
+			r.signReport(ctx, report)
 			return report, in.Recipients
 		}
 		// Hundreds of long answers: the others get a report of their own.
@@ -147,7 +151,7 @@ func (r *Relay) settleReports(ctx context.Context, c *queue.Claim, now time.Time
 			continue
 		}
 		var s queue.Settlement
-		s.Report, recipients = r.report(c, kind, recipients, now)
+		s.Report, recipients = r.report(ctx, c, kind, recipients, now)
 		for _, rep := range recipients {
 			s.Outcomes = append(s.Outcomes, queue.Outcome{Recipient: rep.Recipient})
 		}

@@ -14,8 +14,8 @@ import (
 
 // checks are the content checks that the config asks for, in the order in which a
 // message meets them; observer hears of DMARC, nil: no one does. Signing comes last: what was changed before it is signed.
-func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) ([]relay.Inspection, error) {
-	var all []relay.Inspection
+// signer is that of the relay's own mail; nil: there are no keys.
+func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) (all []relay.Inspection, signer relay.Check, _ error) {
 	if c.Verify.Scope != VerifyNone {
 		scope := relay.IncomingOnly
 		if c.Verify.Scope == VerifyAll {
@@ -32,25 +32,26 @@ func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) ([]r
 	if c.Clamd.Address != "" {
 		network, address, err := splitScanner(c.Clamd.Address)
 		if err != nil {
-			return nil, fmt.Errorf("clamd.address: %w", err)
+			return nil, nil, fmt.Errorf("clamd.address: %w", err)
 		}
 		all = append(all, c.Clamd.inspection(&content.Clamd{Network: network, Address: address}))
 	}
 	for _, m := range c.Milters {
 		network, address, err := splitScanner(m.Address)
 		if err != nil {
-			return nil, fmt.Errorf("milter.address: %w", err)
+			return nil, nil, fmt.Errorf("milter.address: %w", err)
 		}
 		all = append(all, m.inspection(&content.Milter{Network: network, Address: address, Hostname: c.Hostname}))
 	}
 	keys, err := c.dkimKeys()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(keys) > 0 {
-		all = append(all, relay.Inspection{Check: content.NewSigner(keys), Scope: relay.SubmissionOnly})
+		signer = content.NewSigner(keys)
+		all = append(all, relay.Inspection{Check: signer, Scope: relay.SubmissionOnly})
 	}
-	return all, nil
+	return all, signer, nil
 }
 
 // core is the config in the words of the core, with the content checks.
@@ -64,7 +65,7 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 	if d.dmarc != nil {
 		observer = d.dmarc
 	}
-	checks, err := c.checks(rules, observer)
+	checks, signer, err := c.checks(rules, observer)
 	if err != nil {
 		return config, err
 	}
@@ -74,7 +75,7 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 		}
 	}
 	d.rules.Store(rules)
-	config.Checks, config.SpoolDir = checks, c.spoolDir()
+	config.Checks, config.Signer, config.SpoolDir = checks, signer, c.spoolDir()
 	config.CheckFailed = func(err error) { d.ops.Log(logging.OpCheckFailed, logging.Err(err)) }
 	return config, nil
 }

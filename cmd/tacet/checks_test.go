@@ -139,10 +139,9 @@ func (r *checkedRelay) lines(t *testing.T, event string) (found []map[string]any
 
 const plainMail = "From: Ann <a@example.org>\r\nTo: b@example.org\r\nSubject: hello\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\n\r\nbody\r\n"
 
-// Submitted mail of a domain with keys leaves with two signatures that verify as
-// the printed records say; other mail leaves as it is.
-func TestSigningRelay(t *testing.T) {
-	dir := t.TempDir()
+// signingKeys makes keys of example.org. It returns their records, and the config that names them.
+func signingKeys(t *testing.T, dir string) (zone map[string][]string, more string) {
+	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -154,26 +153,39 @@ func TestSigningRelay(t *testing.T) {
 	if code := run(t.Context(), []string{"dkim", "generate", "example.org", "--selector", "s", "--json", "--config", config}, nil, &out, &errs); code != exitOK {
 		t.Fatal(errs.String())
 	}
-	zone := make(map[string][]string)
-	var more strings.Builder
+	zone = make(map[string][]string)
 	for line := range strings.Lines(out.String()) {
 		var k struct{ Domain, Selector, Name, Record string }
 		if err := json.Unmarshal([]byte(line), &k); err != nil {
 			t.Fatal(err)
 		}
 		zone[k.Name] = []string{k.Record}
-		fmt.Fprintf(&more, "[[dkim]]\ndomain = %q\nselector = %q\n", k.Domain, k.Selector)
+		more += fmt.Sprintf("[[dkim]]\ndomain = %q\nselector = %q\n", k.Domain, k.Selector)
 	}
-	r := startChecked(t, dir, more.String())
+	return zone, more
+}
+
+// signed checks that a message has the signatures of both keys.
+func signed(t *testing.T, zone map[string][]string, text string) {
+	t.Helper()
+	found, err := dkim.VerifyWithOptions(strings.NewReader(text), &dkim.VerifyOptions{
+		LookupTXT: func(name string) ([]string, error) { return zone[name], nil }})
+	if err != nil || len(found) != 2 || found[0].Err != nil || found[1].Err != nil {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Submitted mail of a domain with keys leaves with two signatures that verify as
+// the printed records say; other mail leaves as it is.
+func TestSigningRelay(t *testing.T) {
+	dir := t.TempDir()
+	zone, more := signingKeys(t, dir)
+	r := startChecked(t, dir, more)
 	for _, text := range []string{plainMail, plainMail + strings.Repeat("a long message, which is spooled\r\n", 20000)} {
 		if err := r.send(0, text); err != nil {
 			t.Fatal(err)
 		}
-		found, err := dkim.VerifyWithOptions(strings.NewReader(r.delivered(t)), &dkim.VerifyOptions{
-			LookupTXT: func(name string) ([]string, error) { return zone[name], nil }})
-		if err != nil || len(found) != 2 || found[0].Err != nil || found[1].Err != nil {
-			t.Errorf("%+v, %v", found, err)
-		}
+		signed(t, zone, r.delivered(t))
 	}
 	if err := r.send(1, plainMail); err != nil {
 		t.Fatal(err)
@@ -186,6 +198,28 @@ func TestSigningRelay(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(dir, "data", "spool")); err != nil || len(left) != 0 {
 		t.Errorf("left in the spool: %v, %v", left, err)
+	}
+}
+
+// What the relay writes itself is signed: the report on a message that fails, and a TLS report.
+func TestSigningReports(t *testing.T) {
+	dir := t.TempDir()
+	zone, more := signingKeys(t, dir)
+	r := startChecked(t, dir, more)
+	if err := smtp.SendMail(r.address(0).String(), nil, "a@example.org", []string{"b@example.net"}, []byte(plainMail+strings.Repeat("long", 300)+"\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	report := r.delivered(t)
+	if !strings.Contains(report, "From: MAILER-DAEMON <postmaster@relay.example.org>") || !strings.Contains(report, "Status: 5.6.0") {
+		t.Errorf("not the report:\n%s", report)
+	}
+	signed(t, zone, report)
+	if err := (reportWorld{r.daemon, &r.routes, true}).Submit(t.Context(), "tls@example.net", []byte(tlsLetter)); err != nil {
+		t.Fatal(err)
+	}
+	signed(t, zone, r.delivered(t))
+	if n := r.relay.Stats.Unchecked.Load(); n != 0 {
+		t.Errorf("%d were not signed", n)
 	}
 }
 

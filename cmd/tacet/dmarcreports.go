@@ -16,7 +16,7 @@ func (d *daemon) openDMARCReports(context.Context) error {
 	failed := func(err error) { d.ops.Log(logging.OpTaskFailed, logging.Err(err)) }
 	reports, err := dmarcrpt.New(dmarcrpt.Config{
 		Hostname: d.config.Hostname, Contact: string(d.config.Postmaster),
-		World: reportWorld{d, &d.routes}, Keeper: d.config.sealed("dmarcreports"), Failed: failed,
+		World: reportWorld{d, &d.routes, false}, Keeper: d.config.sealed("dmarcreports"), Failed: failed,
 	})
 	if err != nil {
 		failed(err) // what can't be read is not reported

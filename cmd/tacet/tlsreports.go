@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
 	"tacet/logging"
 	"tacet/queue"
-	"tacet/relay"
 	"tacet/relay/tlsrpt"
 )
 
@@ -19,7 +17,7 @@ func (d *daemon) openReports(context.Context) error {
 	failed := func(err error) { d.ops.Log(logging.OpTaskFailed, logging.Err(err)) }
 	reports, err := tlsrpt.New(tlsrpt.Config{
 		Hostname: d.config.Hostname, Contact: d.config.Postmaster,
-		World: reportWorld{d, &d.routes}, Keeper: d.config.sealed("tlsreports"), Failed: failed,
+		World: reportWorld{d, &d.routes, true}, Keeper: d.config.sealed("tlsreports"), Failed: failed,
 	})
 	if err != nil {
 		failed(err) // what can't be read is not reported
@@ -32,16 +30,16 @@ func (d *daemon) openReports(context.Context) error {
 type reportWorld struct {
 	d *daemon
 	*routes
+	signed bool // nothing goes out without a signature
 }
 
-// Submit implements tlsrpt.World and dmarcrpt.World. No one is told what becomes of the report. It has no
-// DKIM signature, which RFC 8460 §3 asks for: receivers may drop it.
+// Submit implements tlsrpt.World and dmarcrpt.World. No one is told what becomes of the report.
 func (w reportWorld) Submit(ctx context.Context, to string, content []byte) error {
 	e := &queue.Envelope{
 		Sender: queue.ReversePath(w.d.config.Postmaster), Origin: queue.Origin{Local: true},
 		Recipients: []queue.Recipient{{Path: queue.ForwardPath(to), Notify: queue.NotifyNever}},
 	}
-	if _, err := w.d.relay.Accept(ctx, e, bytes.NewReader(content), relay.Session{Protocol: "ESMTP"}); err != nil {
+	if err := w.d.relay.Originate(ctx, e, content, w.signed); err != nil {
 		return fmt.Errorf("queueing a report: %w", err)
 	}
 	return nil

@@ -235,6 +235,21 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// Where nothing can be signed a letter is not tried again: its receiver would have to ignore it.
+func TestUnsigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.mailErr = fmt.Errorf("queueing: %w", relay.ErrUnsigned)
+		c := w.collector(t)
+		someSessions(c, "mail.example")
+		someSessions(c, "web.example")
+		during(t, c, 30*time.Hour)
+		if len(c.days) != 0 || len(w.posts) == 0 {
+			t.Errorf("%d posts; left is %v, want nothing", len(w.posts), c.days)
+		}
+	})
+}
+
 // TestBounds checks that no flood of domains, policies or hosts grows beyond its limits.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
