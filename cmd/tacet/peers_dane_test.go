@@ -1,14 +1,21 @@
 package main_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tlsa is the data of the TLSA record 3 1 1 of the identity.
@@ -19,6 +26,37 @@ func (id identity) tlsa(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("3 1 1 %X", sha256.Sum256(cert.RawSubjectPublicKeyInfo))
+}
+
+// vouched makes a certificate for name that an authority of its own vouches for. It returns
+// a file with its key and both certificates, and the data of the TLSA record 2 0 1.
+func vouched(t *testing.T, dir, name string) (chain, tlsa string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte{1},
+	}
+	server := &x509.Certificate{
+		SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	var der []byte
+	for _, template := range []*x509.Certificate{server, authority} {
+		if der, err = x509.CreateCertificate(rand.Reader, template, authority, key.Public(), key); err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return writeFile(t, filepath.Join(dir, "chain.pem"), string(text)), fmt.Sprintf("2 0 1 %X", sha256.Sum256(der))
 }
 
 // signed signs a zone by ldns and returns its file and the DS record of its key.
@@ -107,11 +145,13 @@ func zoneOf(domain, host, address string, more ...string) string {
 func (p *peers) dane(t *testing.T) {
 	dir := workDir(t)
 	mx := newIdentity(t, workDir(t), "mx.good.plain.example")
-	web := newIdentity(t, workDir(t), "mta-sts.good.plain.example", "mta-sts.foreign.plain.example")
+	web := newIdentity(t, workDir(t), "mta-sts.good.plain.example", "mta-sts.foreign.plain.example", "mta-sts.testing.plain.example")
 	newSink(t, withTLS(mx), func(s *sink) { s.addr = "127.83.22.1:25" })
 	newSink(t, func(s *sink) { s.addr = "127.83.22.2:25" })
 	keen := newSink(t, withTLS(mx), func(s *sink) { s.addr, s.offer = "127.83.22.5:25", append(s.offer, "REQUIRETLS") })
 	postfix := p.newPostfix(t, "mx.example.org", hop(newSink(t).addr), "smtpd_tls_security_level = encrypt")
+	chain, authority := vouched(t, workDir(t), "anchored.dane.example")
+	anchored := p.newPostfix(t, "anchored.example.org", hop(newSink(t).addr), "smtpd_tls_security_level = encrypt", "smtpd_tls_chain_files = "+chain)
 	right, wrong := " TLSA "+mx.tlsa(t), " TLSA 3 1 1 "+strings.Repeat("00", 32)
 	at := "_25._tcp.mx."
 	zone, anchor := signed(t, dir, "dane.example",
@@ -125,7 +165,9 @@ func (p *peers) dane(t *testing.T) {
 			zoneOf("keen", "mx.keen", "127.83.22.5", at+"keen"+right)+
 			"alias MX 10 mx.alias\nmx.alias CNAME mx.good\n"+
 			"tlsaalias MX 10 mx.tlsaalias\nmx.tlsaalias A 127.83.22.1\n"+at+"tlsaalias CNAME "+at+"good\n"+
-			"postfix A 127.0.0.1\n_"+portOf(t, postfix.addr)+"._tcp.postfix TLSA "+p.cert.tlsa(t)+"\n")
+			"postfix A 127.0.0.1\n_"+portOf(t, postfix.addr)+"._tcp.postfix TLSA "+p.cert.tlsa(t)+"\n"+
+			"anchored A 127.0.0.1\n_"+portOf(t, anchored.addr)+"._tcp.anchored TLSA "+authority+"\n"+
+			"misnamed A 127.0.0.1\n_"+portOf(t, anchored.addr)+"._tcp.misnamed TLSA "+authority+"\n")
 	text, err := os.ReadFile(zone)
 	if err != nil {
 		t.Fatal(err)
@@ -135,11 +177,17 @@ func (p *peers) dane(t *testing.T) {
 	plain := writeFile(t, filepath.Join(dir, "plain.example"), "$ORIGIN plain.example.\n$TTL 60\n@ SOA ns host 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"+
 		zoneOf("insecure", "mx.insecure", "127.83.22.1", at+"insecure"+wrong)+
 		zoneOf("good", "mx.good", "127.83.22.1", "_mta-sts.good TXT \"v=STSv1; id=1;\"", "mta-sts.good A 127.83.22.3")+
-		zoneOf("foreign", "mx.foreign", "127.83.22.1", "_mta-sts.foreign TXT \"v=STSv1; id=1;\"", "mta-sts.foreign A 127.83.22.3"))
+		zoneOf("foreign", "mx.foreign", "127.83.22.1", "_mta-sts.foreign TXT \"v=STSv1; id=1;\"", "mta-sts.foreign A 127.83.22.3")+
+		zoneOf("testing", "mx.testing", "127.83.22.1", "_mta-sts.testing TXT \"v=STSv1; id=1;\"", "mta-sts.testing A 127.83.22.6"))
 	resolver := newUnbound(t, dir, map[string]string{"dane.example": zone, "expired.example": expired, "plain.example": plain}, anchor, anchor2)
 	newPolicyServer(t, dir, "127.83.22.3", web, "version: STSv1\nmode: enforce\nmx: *.good.plain.example\nmax_age: 86400\n")
+	newPolicyServer(t, workDir(t), "127.83.22.6", web, "version: STSv1\nmode: testing\nmx: *.good.plain.example\nmax_age: 86400\n")
 
-	d := p.newDaemon(t, trustLoopback+fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n[[delivery.route]]\ndomain = \"postfix.example\"\nnext_hop = \"[postfix.dane.example]:%s\"\n", resolver, portOf(t, postfix.addr)))
+	config := trustLoopback + fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n", resolver)
+	for name, server := range map[string]*postfixServer{"postfix": postfix, "anchored": anchored, "misnamed": anchored} {
+		config += fmt.Sprintf("[[delivery.route]]\ndomain = \"%s.example\"\nnext_hop = \"[%[1]s.dane.example]:%s\"\n", name, portOf(t, server.addr))
+	}
+	d := p.newDaemon(t, config)
 	var roots strings.Builder
 	for _, id := range []identity{mx, web} {
 		pem, err := os.ReadFile(id.cert)
@@ -205,6 +253,8 @@ func (p *peers) published(t *testing.T, d *daemon) {
 		{"alias.dane.example", "delivered", "", "dane", "dane", ""},
 		{"tlsaalias.dane.example", "delivered", "", "dane", "dane", ""},
 		{"postfix.example", "delivered", "", "dane", "dane", ""},
+		{"anchored.example", "delivered", "", "dane", "dane", ""},
+		{"misnamed.example", "deferred", "tls_unverified", "dane", "", "unverified"},
 		{"wrong.dane.example", "deferred", "tls_unverified", "dane", "", "unverified"},
 		{"stripped.dane.example", "deferred", "tls_required", "dane", "", "not_offered"},
 		{"unusable.dane.example", "delivered", "", "require", "no", ""},
@@ -213,6 +263,7 @@ func (p *peers) published(t *testing.T, d *daemon) {
 		{"none.dane.example", "delivered", "", "", "no", ""},
 		{"insecure.plain.example", "delivered", "", "", "no", ""},
 		{"good.plain.example", "delivered", "", "sts", "sts", ""},
+		{"testing.plain.example", "delivered", "", "sts_testing", "no", ""},
 		{"foreign.plain.example", "deferred", "tls_unverified", "sts", "", "not_connected"},
 	}
 	for n, c := range cases {

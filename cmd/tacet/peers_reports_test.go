@@ -60,7 +60,7 @@ func (p *peers) reports(t *testing.T) {
 	if err := client.say(354, "DATA"); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.end([]byte("From: anna@example.org\r\nBcc: secret@refusing.example\r\nSubject: order\r\n\r\nThe order.\r\n")); err != nil {
+	if err := client.end([]byte("From: anna@example.org\r\nTo: d@refusing.example, e@refusing.example\r\nBcc: secret@refusing.example\r\nSubject: order\r\n\r\nThe order.\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	passed := telling.mail.find(t, "the message", func(message) bool { return true })
