@@ -97,6 +97,7 @@ func (s *canaryRelay) at(h canaryHook, what *canarySight) {
 // startCanaryRelay starts a relay as startDaemon does it.
 func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, canaryHook, *canarySight)) *canaryRelay {
 	t.Helper()
+	w.pull()
 	config, err := LoadConfig(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 	s.daemon = &daemon{config: config, ops: ops, failed: make(chan error, 1)}
 	s.certs.ops = ops
 	for _, step := range []func(context.Context) error{
-		s.openStore, s.openJournal, s.openIncidents, s.assembleHooked, s.openUsers, s.loadCertificate,
+		s.openStore, s.openJournal, s.recordGrants, s.openIncidents, s.openPolicies, s.openReports, s.assembleHooked, s.openUsers, s.loadCertificate,
 		s.listenHooked, s.openControlHooked, s.openMetrics,
 	} {
 		if err := step(t.Context()); err != nil {
@@ -123,6 +124,7 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 
 func (s *canaryRelay) assembleHooked(context.Context) error {
 	config := s.config.outbound(&s.routes)
+	config.Observer = s.reports
 	config.Tracer = hookedTracer{tracer{s.incidents}, s}
 	config.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		to := addr.String()
@@ -137,9 +139,19 @@ func (s *canaryRelay) assembleHooked(context.Context) error {
 	}
 	s.client = outbound.New(config, hookedResolver{s})
 	s.made(func() error { s.client.Close(); return nil })
-	s.relay = relay.New(s.config.core(), hookedStore{s.store, s}, s.store, &s.routes, hookedTransport{s.client, s}, hookedJournal{journal{s.journal}, s})
+	core, err := s.checked()
+	if err != nil {
+		return err
+	}
+	s.relay = relay.New(core, hookedStore{s.store, s}, s.store, &s.routes, hookedTransport{s.client, s}, hookedJournal{journal{s.journal}, s})
 	s.kick.Store(s.relay)
 	return nil
+}
+
+// checked is the config in the words of the core, with all that judges mail.
+func (s *canaryRelay) checked() (relay.Config, error) {
+	core, err := s.core(s.config)
+	return s.withPrimary(core, s.config), err
 }
 
 func (s *canaryRelay) listenHooked(ctx context.Context) error {
@@ -289,7 +301,7 @@ func (h hookedTransport) Deliver(ctx context.Context, c *queue.Claim) relay.Resu
 type hookedResolver struct{ s *canaryRelay }
 
 func (h hookedResolver) Route(ctx context.Context, d queue.Destination) (*relay.Route, error) {
-	r, err := h.s.routes.Route(ctx, d)
+	r, err := h.s.held().Route(ctx, d)
 	h.s.at(atRoute, &canarySight{route: r, err: err})
 	return r, err
 }

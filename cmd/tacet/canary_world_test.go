@@ -14,8 +14,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 
 	"tacet/logging"
 	"tacet/relay/auth"
@@ -35,6 +38,11 @@ type canaryWorld struct {
 	extra   lockedBuffer      // likewise
 	sealed  bool              // the running day is encrypted
 	leaky   bool              // faults are seeded
+	checks  canaryChecks
+	reader  *age.X25519Identity // of what is exported encrypted
+
+	mu  sync.Mutex
+	ran map[string]bool // commands
 }
 
 const canaryPatience = 30 * time.Second
@@ -47,7 +55,10 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &canaryWorld{canarySet: newCanarySet(), t: t, dir: dir, config: filepath.Join(dir, "tacet.toml"), hops: map[string]*canaryHop{}, dns: new(canaryDNS), ports: map[string]string{}}
+	w := &canaryWorld{canarySet: newCanarySet(), t: t, dir: dir, config: filepath.Join(dir, "tacet.toml"), hops: map[string]*canaryHop{}, dns: new(canaryDNS), ports: map[string]string{}, ran: map[string]bool{}}
+	if w.reader, err = age.GenerateX25519Identity(); err != nil {
+		t.Fatal(err)
+	}
 	w.add("client", "127.64.23.45")
 	w.add("mx.client", "127.65.34.56")
 	for _, name := range []string{"a", "b", "c", "reports"} {
@@ -58,11 +69,12 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 	for _, name := range []string{"b", "c", "reports"} {
 		w.hops[name].start(t, "127.0.0.1:0")
 	}
+	w.startChecks()
 	mx, domain := w.new("dns.mx")+".example.", w.new("rcpt.a.domain", "%s.example")+".example."
-	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"),
+	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"), append(w.checksZone(),
 		domain+" 60 IN MX 10 "+mx,
 		domain+" 60 IN TXT "+w.new("dns.text"),
-		mx+" 60 IN A "+host)
+		mx+" 60 IN A "+host)...)
 	w.configure()
 	return w
 }
@@ -113,7 +125,7 @@ func (w *canaryWorld) file(name, content string) string {
 
 // configure writes config, users and what they name.
 func (w *canaryWorld) configure() {
-	for _, name := range []string{"starttls", "implicit", "mx"} {
+	for _, name := range []string{"starttls", "implicit", "mx", "proxied"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			w.t.Fatal(err)
@@ -147,6 +159,12 @@ address = %q
 kind = "mx"
 tls = "starttls"
 
+[[listener]]
+address = %q
+kind = "mx"
+tls = "none"
+proxy_from = ["127.0.0.1/32"]
+
 [auth]
 users_file = %q
 
@@ -176,13 +194,13 @@ next_hop = "%s.example"
 
 [dns]
 resolvers = [%q]
-
+%s
 [log]
 dir = %q
-`, w.path("data"), w.ports["starttls"], w.ports["implicit"], w.ports["mx"], users,
+`, w.path("data"), w.ports["starttls"], w.ports["implicit"], w.ports["mx"], w.ports["proxied"], users,
 		w.new("rcpt.b.domain", "%s.example"), hop("b"), w.new("smarthost.user"), secret,
 		w.new("rcpt.c.domain", "%s.example"), hop("c"),
-		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.path("log")))
+		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.checksConfig(), w.path("log")))
 }
 
 // message is the content that is submitted.
