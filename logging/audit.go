@@ -29,7 +29,6 @@ type Verb uint8
 const (
 	_ Verb = iota
 	VerbLogRead
-	VerbLogExport
 	VerbQueueList
 	VerbQueueShow
 	VerbQueueRetry
@@ -62,7 +61,6 @@ const (
 
 var verbTable = [verbEnd]string{
 	VerbLogRead:        "log_read",
-	VerbLogExport:      "log_export",
 	VerbQueueList:      "queue_list",
 	VerbQueueShow:      "queue_show",
 	VerbQueueRetry:     "queue_retry",
@@ -148,8 +146,8 @@ type Action struct {
 	ID      string // queue ID, if the scope is one
 	Ticket  string // of the occasion: letters, digits, "-", "." and "_"
 	Matched int    // how many things it was about
-	Changed int    // how many of them it changed
-	Failed  bool   // it ended with an error
+	Changed int    // how many of them it set out to change
+	Failed  bool   // it could not be begun, or ended with an error before anything was changed
 	Prev    string // digest of the record before; set by [Audit.Write]
 }
 

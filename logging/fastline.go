@@ -57,7 +57,7 @@ func parseCanonical(raw []byte) (r Record, ok bool) {
 		s.headers(&r)
 	}
 	s.lit(`}`)
-	return r, s.ok && len(s.rest) == 0 && r.Event != 0
+	return r, s.ok && len(s.rest) == 0 && r.Event != 0 && !r.Time.IsZero()
 }
 
 // scanner reads a line from the front; once it does not fit, ok is false.

@@ -47,7 +47,7 @@ func parseStrictly(raw []byte) (Line, error) {
 	if dec.Decode(&w) != nil { // its text would quote the line
 		return Line{Raw: raw}, ErrLine
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); err != io.EOF || !exactKeys(raw) {
 		return Line{Raw: raw}, ErrLine
 	}
 	r, ok := w.record()
@@ -55,6 +55,42 @@ func parseStrictly(raw []byte) (Line, error) {
 		return Line{Raw: raw}, ErrLine
 	}
 	return Line{r, raw}, nil
+}
+
+// exactKeys tells whether each key stands as the contract has it and once in its object:
+// encoding/json takes any case, and of many the last.
+func exactKeys(raw []byte) bool {
+	type object struct {
+		seen  map[string]bool // nil: an array
+		value bool            // what comes next is the value of a key
+	}
+	var open []object
+	for dec := json.NewDecoder(bytes.NewReader(raw)); ; {
+		token, err := dec.Token()
+		if err != nil {
+			return err == io.EOF
+		}
+		in := len(open) - 1
+		key, isText := token.(string)
+		if isText && in >= 0 && open[in].seen != nil && !open[in].value {
+			if open[in].seen[key] || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				return false
+			}
+			open[in].seen[key], open[in].value = true, true
+			continue
+		}
+		if in >= 0 {
+			open[in].value = false
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, object{seen: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, object{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:in]
+		}
+	}
 }
 
 // The wire types are the contract as encoding/json reads it.

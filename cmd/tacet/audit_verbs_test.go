@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -79,6 +80,41 @@ var recordings = map[string]recording{
 	"tacet backup create":  {verb: logging.VerbBackupCreate, args: "DIR/backup.tar"},
 	"tacet backup verify":  {verb: logging.VerbBackupVerify, args: "DIR/backup.tar"},
 	"tacet backup restore": {verb: logging.VerbBackupRestore, args: "-"},
+}
+
+// otherVerbs are those that no command of the table above leaves when it is run as there, and the
+// file of the test that wants the record, by its name.
+var otherVerbs = map[logging.Verb]string{
+	logging.VerbReload:        "testdata/script/serve.txtar",
+	logging.VerbShutdown:      "testdata/script/serve.txtar",
+	logging.VerbQueueContent:  "testdata/script/incident.txtar",
+	logging.VerbBackupRestore: "testdata/script/backup.txtar",
+	logging.VerbGrant:         "grants_test.go",
+}
+
+// Whatever verb there is, some test wants its record.
+func TestEveryVerbIsWanted(t *testing.T) {
+	wanted := map[logging.Verb]bool{}
+	for _, r := range recordings {
+		wanted[r.verb] = wanted[r.verb] || r.args != "-"
+	}
+	for v := logging.Verb(1); v.String() != ""; v++ {
+		file := otherVerbs[v]
+		if wanted[v] != (file == "") {
+			t.Errorf("%s: a command leaves it %v, another test wants it in %q", v, wanted[v], file)
+		}
+		if file == "" {
+			continue
+		}
+		record := `"what":"` + v.String() + `"`
+		if strings.HasSuffix(file, ".go") {
+			record = "What == logging.Verb" + strings.ToUpper(v.String()[:1]) + v.String()[1:]
+		}
+		text, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(bytes.ReplaceAll(text, []byte("\\"), nil), []byte(record)) {
+			t.Errorf("%s: nothing in %s wants its record: %v", v, file, err)
+		}
+	}
 }
 
 // commands lists the commands that do something.
@@ -218,6 +254,43 @@ func TestEveryCommandLeavesOneRecord(t *testing.T) {
 		case strings.Contains(r.args, "T-1") && left[0].Ticket != "T-1":
 			t.Errorf("%s: the ticket is missing", path)
 		}
+	}
+}
+
+// Who is added before the relay has ever run is on record too.
+func TestUsersBeforeTheRelayAreOnRecord(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "tacet.toml")
+	if err := os.WriteFile(file, []byte("hostname = \"localhost\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[auth]\nusers_file = \"users\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"user", "add", "anna", "--generate", "--config", file}, strings.NewReader(""), &out, &out); code != exitOK {
+		t.Fatalf("%d: %s", code, out.String())
+	}
+	var left []logging.Verb
+	for act, err := range logging.ReadAudit(filepath.Join(dir, "data/log")) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, act.What)
+	}
+	if !slices.Equal(left, []logging.Verb{logging.VerbUserAdd}) {
+		t.Errorf("on record: %v", left)
+	}
+}
+
+// An erasure leaves one record, also where it fails in the middle: what it set out to change.
+func TestAFailedErasureLeavesOneRecord(t *testing.T) {
+	d, _ := lonely(t)
+	d.queued(t)
+	e := erasure{Person: logging.Person{Address: "bob@example.net"}, ticket: "T-1", yes: true}
+	broken := errors.New("broken")
+	var left []logging.Action
+	_, err := e.run(t.Context(), person{uid: 1}, func(a logging.Action) error { left = append(left, a); return nil }, d.config,
+		func(context.Context, logging.Person) (logging.Traces, error) { return logging.Traces{}, broken })
+	if !errors.Is(err, broken) || len(left) != 1 || left[0].Changed == 0 || left[0].Changed != left[0].Matched {
+		t.Errorf("%v, on record: %+v", err, left)
 	}
 }
 

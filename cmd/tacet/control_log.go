@@ -108,7 +108,7 @@ func (l *logRead) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	act := who.action(logging.VerbLogRead, q.scopes()...)
-	lines := recorded(q.lines(r.Context(), o), q.follow, func(found int, failed bool) error {
+	lines := recorded(q.lines(r.Context(), o), q.reading(), func(found int, failed bool) error {
 		if act.Matched, act.Failed = found, failed; l.audit(act) != nil {
 			return errNotRecorded
 		}

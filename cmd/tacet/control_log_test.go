@@ -130,8 +130,8 @@ func TestReadingByRole(t *testing.T) {
 	}
 }
 
-// A reading is on record before anything of it is shown, once, and with a count as
-// far as one is known by then.
+// A reading is on record before anything of it is shown, once, and with the count of all that
+// it finds, however much that is; one that sums up shows nothing of the lines before its end.
 func TestReadingIsRecordedBeforeItIsShown(t *testing.T) {
 	raw := make([]byte, heldBack/4)
 	damaged := errors.New("damaged")
@@ -139,17 +139,19 @@ func TestReadingIsRecordedBeforeItIsShown(t *testing.T) {
 		name            string
 		lines           int
 		end             error
-		follow          bool
+		how             reading
 		matched         int
 		failed, refused bool
 	}{
 		{name: "few", lines: 3, matched: 3},
 		{name: "none"},
-		{name: "many", lines: 40, matched: 5},
-		{name: "followed", lines: 3, follow: true},
+		{name: "many", lines: 40, matched: 40},
+		{name: "followed", lines: 3, how: following},
 		{name: "broken off", lines: 2, end: damaged, matched: 2, failed: true},
 		{name: "refused", lines: 3, matched: 3, refused: true},
-		{name: "many, refused", lines: 40, matched: 5, refused: true},
+		{name: "many, refused", lines: 40, matched: 40, refused: true},
+		{name: "summed", lines: 40, how: summing, matched: 40},
+		{name: "summed, refused", lines: 3, how: summing, matched: 3, refused: true},
 	} {
 		shown, records := 0, 0
 		lines := recorded(func(yield func(logging.Line, error) bool) {
@@ -161,8 +163,8 @@ func TestReadingIsRecordedBeforeItIsShown(t *testing.T) {
 			if c.end != nil {
 				yield(logging.Line{}, c.end)
 			}
-		}, c.follow, func(found int, failed bool) error {
-			if records++; found != c.matched || failed != c.failed || shown > 0 {
+		}, c.how, func(found int, failed bool) error {
+			if records++; found != c.matched || failed != c.failed || shown > 0 && c.how != summing {
 				t.Errorf("%s: %d found, failed %v, %d shown before", c.name, found, failed, shown)
 			}
 			if c.refused {
@@ -176,7 +178,7 @@ func TestReadingIsRecordedBeforeItIsShown(t *testing.T) {
 				shown++
 			}
 		}
-		if want := map[bool]int{false: c.lines, true: 0}[c.refused]; shown != want || records != 1 {
+		if want := map[bool]int{false: c.lines, true: 0}[c.refused && c.how != summing]; shown != want || records != 1 {
 			t.Errorf("%s: %d shown, want %d; %d records", c.name, shown, want, records)
 		}
 		if want := map[bool]error{true: errNotRecorded, false: c.end}[c.refused]; last != want {

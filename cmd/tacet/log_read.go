@@ -24,6 +24,18 @@ type logQuery struct {
 	trace  bool // all records of each message that matches, message by message
 
 	showIncidents bool // tell of those that are open
+	sum           bool // what the lines say is counted up, and no line shown
+}
+
+// reading is what becomes of the lines.
+func (q *logQuery) reading() reading {
+	switch {
+	case q.follow:
+		return following
+	case q.sum:
+		return summing
+	}
+	return showing
 }
 
 // options is the query in the words of the log.
@@ -79,7 +91,7 @@ func (c *console) readLog(cmd *cobra.Command, q *logQuery, do func(logging.Line)
 	if q.showIncidents {
 		c.watchIncidents(ctx, config, q.follow)
 	}
-	return c.eachLine(recorded(q.lines(ctx, o), q.follow, func(found int, failed bool) error {
+	return c.eachLine(recorded(q.lines(ctx, o), q.reading(), func(found int, failed bool) error {
 		return rec.record(context.WithoutCancel(ctx), logging.Action{What: logging.VerbLogRead, Scope: q.scopes(), Matched: found, Failed: failed})
 	}), do)
 }

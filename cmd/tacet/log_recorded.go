@@ -9,54 +9,87 @@ import (
 // heldBack is how many octets of lines wait for the record of their reading.
 const heldBack = 1 << 20
 
-// recorded gives the lines of a reading that is on record. The record comes before
-// the first line is shown, and tells how many there are: of a reading that finds more than is held
-// back, and of one that follows the log, how many were found by then.
-func recorded(lines iter.Seq2[logging.Line, error], follow bool, record func(found int, failed bool) error) iter.Seq2[logging.Line, error] {
+// reading is what becomes of the lines that are read.
+type reading uint8
+
+const (
+	showing   reading = iota // each is shown
+	following                // and the reading goes on with what is written from then on
+	summing                  // they are counted up, and what is shown of them comes after the last
+)
+
+// recorded gives the lines of a reading that is on record. The record comes before anything
+// is shown, and tells how many lines there are: what is more than is held back is read twice, first to
+// be counted, and no more is given than was counted. Of a reading that follows the log nobody knows
+// how many there will be.
+func recorded(lines iter.Seq2[logging.Line, error], how reading, record func(found int, failed bool) error) iter.Seq2[logging.Line, error] {
+	return func(yield func(logging.Line, error) bool) {
+		switch how {
+		case following:
+			if err := record(0, false); err != nil {
+				yield(logging.Line{}, err)
+				return
+			}
+			lines(yield)
+		case summing:
+			found, failed, all := 0, false, true
+			for line, err := range lines {
+				found, failed = tally(found, failed, err)
+				if all = yield(line, err); !all {
+					break
+				}
+			}
+			if err := record(found, failed); err != nil && all {
+				yield(logging.Line{}, err)
+			}
+		default:
+			show(lines, record, yield)
+		}
+	}
+}
+
+// tally counts a line, or notes that the reading failed.
+func tally(found int, failed bool, err error) (int, bool) {
+	if err == nil {
+		return found + 1, failed
+	}
+	return found, failed || !logging.GoesOn(err)
+}
+
+// show counts the lines, has that recorded, and yields them.
+func show(lines iter.Seq2[logging.Line, error], record func(found int, failed bool) error, yield func(logging.Line, error) bool) {
 	type one struct {
 		line logging.Line
 		err  error
 	}
-	return func(yield func(logging.Line, error) bool) {
-		var held []one
-		found, octets, failed, told := 0, 0, false, false
-		release := func() bool {
-			if err := record(found, failed); err != nil {
-				return yield(logging.Line{}, err) && false
-			}
-			told = true
-			for _, o := range held {
-				if !yield(o.line, o.err) {
-					return false
-				}
-			}
-			held = nil
-			return true
-		}
-		if follow && !release() {
-			return
-		}
-		for line, err := range lines {
-			if told {
-				if !yield(line, err) {
-					return
-				}
-				continue
-			}
+	var held []one
+	all, found, octets, failed := 0, 0, 0, false
+	for line, err := range lines {
+		if found, failed = tally(found, failed, err); octets <= heldBack {
 			held = append(held, one{line, err})
 			octets += len(line.Raw)
-			switch {
-			case err == nil:
-				found++
-			case !logging.GoesOn(err):
-				failed = true
-			}
-			if octets > heldBack && !release() {
-				return
-			}
 		}
-		if !told {
-			release()
+		all++
+	}
+	if err := record(found, failed); err != nil {
+		yield(logging.Line{}, err)
+		return
+	}
+	for _, o := range held {
+		if !yield(o.line, o.err) {
+			return
+		}
+	}
+	if all == len(held) {
+		return
+	}
+	at := 0
+	for line, err := range lines {
+		if at++; at > all {
+			return // written since it was counted
+		}
+		if at > len(held) && !yield(line, err) {
+			return
 		}
 	}
 }

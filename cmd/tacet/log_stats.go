@@ -35,7 +35,7 @@ Without --since it counts the last 24 hours.`,
 			if top < 1 {
 				return wrongUsage("--top wants a number from 1")
 			}
-			q.since = cmp.Or(q.since, "24h")
+			q.since, q.sum = cmp.Or(q.since, "24h"), true
 			var s logging.Summary
 			if err := c.readLog(cmd, &q, func(line logging.Line) error {
 				s.Add(&line.Record)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -211,7 +210,7 @@ func (c *control) answerErase(w http.ResponseWriter, r *http.Request) {
 }
 
 // run counts, or erases what it has counted, with one record before anything is
-// done or told. An erasure that fails after that leaves another, which says so.
+// done or told: of how many records there were, and how many it set out to change.
 func (e *erasure) run(ctx context.Context, who person, audit func(logging.Action) error, config *Config,
 	do func(context.Context, logging.Person) (logging.Traces, error)) (result erased, err error) {
 	act := who.action(logging.VerbPrivacyErase, e.scopes()...)
@@ -225,10 +224,7 @@ func (e *erasure) run(ctx context.Context, who person, audit func(logging.Action
 		return result, errNotRecorded
 	}
 	if e.yes && err == nil {
-		if traces, err = do(ctx, e.Person); err != nil {
-			act.Changed, act.Failed = 0, true
-			err = errors.Join(err, audit(act))
-		}
+		traces, err = do(ctx, e.Person)
 	}
 	if err != nil {
 		return result, fmt.Errorf("erasing: %w", err)

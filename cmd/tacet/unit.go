@@ -23,6 +23,7 @@ SIGHUP, and as little of the machine as the relay needs. With --socket print the
 socket unit instead, for systemd to open the ports.`,
 		Example: `  useradd --system --home-dir /var/lib/tacet --shell /usr/sbin/nologin tacet
   install -d -g tacet -m 0750 /etc/tacet
+  install -d -o tacet -g tacet -m 0750 /var/lib/tacet
   tacet unit > /etc/systemd/system/tacet.service
   systemctl daemon-reload && systemctl enable --now tacet`,
 		Args: takes(),

@@ -233,8 +233,8 @@ the user has submitted before is still delivered.`,
 }
 
 // recordUsers puts on record what is about to be done to the users: with the daemon
-// if it runs, else in the audit log itself. Before there is a data_dir there is no
-// relay, and no place to record anything: who makes it decides whose it is.
+// if it runs, else in the audit log itself. Where there is no data_dir yet it is made: what
+// cannot be recorded is not done.
 func (c *console) recordUsers(ctx context.Context, config *Config, verb logging.Verb, scope logging.Scope) error {
 	daemon, err := dialControl(ctx, config.controlSocket())
 	if err == nil {
@@ -244,8 +244,8 @@ func (c *console) recordUsers(ctx context.Context, config *Config, verb logging.
 		return err
 	}
 	act := personOf(os.Getuid()).action(verb, scope)
-	if _, err := os.Stat(config.DataDir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := makeFolder("data_dir", config.DataDir); err != nil {
+		return fmt.Errorf("%w: %w", errNotRecorded, err)
 	}
 	return asOwner(config.DataDir, func() error {
 		if err := makeFolder("log.dir", config.Log.Dir); err != nil {
