@@ -14,6 +14,8 @@ import (
 
 	"github.com/emersion/go-msgauth/dkim"
 
+	"tacet/queue"
+	"tacet/relay"
 	"tacet/relay/content"
 )
 
@@ -223,5 +225,48 @@ func TestPeerClamavMilter(t *testing.T) {
 	lines := r.lines(t, "content_rejected")
 	if len(lines) != 2 || !strings.Contains(fmt.Sprint(lines[0]["headers"]), "hello") || strings.Contains(fmt.Sprint(lines), "Eicar") {
 		t.Errorf("log %v", lines)
+	}
+}
+
+// OpenDKIM verifies what this relay signs, with both algorithms.
+func TestPeerOpenDKIMVerifies(t *testing.T) {
+	needPeers(t, "opendkim")
+	dir, address := t.TempDir(), unused(t)
+	var keys []content.Key
+	var published strings.Builder
+	for _, algorithm := range []string{"rsa", "ed25519"} {
+		text, err := content.NewKey(algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := content.ParseKey(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := content.Key{Domain: "example.org", Selector: algorithm, Signer: signer}
+		record, err := k.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&published, "%s %s\n", k.Name(), record)
+		keys = append(keys, k)
+	}
+	config := write(t, dir, "opendkim.conf", fmt.Sprintf("Mode v\nSocket inet:%s@127.0.0.1\nTestPublicKeys %s\nUserID root\nAuthservID filter.example\nAlwaysAddARHeader yes\n",
+		strings.TrimPrefix(address, "127.0.0.1:"), write(t, dir, "keys", published.String())))
+	background(t, address, "opendkim", "-f", "-x", config)
+	r := startChecked(t, t.TempDir(), "[[milter]]\naddress = \"tcp:"+address+"\"\n")
+	folded := strings.Replace(plainMail, "Subject: hello", "Subject:  one \r\n\ttwo", 1) + "a  \t line \r\n\r\n\r\n"
+	for _, key := range keys {
+		m := relay.NewMessage(&queue.Envelope{}, &relay.Session{}, []byte(folded))
+		v, err := content.NewSigner([]content.Key{key}).Check(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.send(1, string(v.Added)+folded); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.delivered(t); !strings.Contains(got, "Authentication-Results: filter.example;\r\n\tdkim=pass") {
+			t.Errorf("%s: %q", key.Selector, got)
+		}
 	}
 }

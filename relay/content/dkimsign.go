@@ -3,14 +3,11 @@ package content
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-msgauth/dkim"
 
 	"tacet/relay"
 )
@@ -58,39 +55,8 @@ func (s *Signer) Check(ctx context.Context, m *relay.Message) (relay.Verdict, er
 	if len(keys) == 0 {
 		return relay.Verdict{}, nil
 	}
-	names := signedNames(m)
-	signers := make([]*dkim.Signer, len(keys))
-	writers := make([]io.Writer, len(keys))
-	var failed error
-	for i, k := range keys {
-		signer, err := dkim.NewSigner(&dkim.SignOptions{
-			Domain: k.Domain, Selector: k.Selector, Signer: k.Signer, HeaderKeys: names,
-			// The relaxed forms survive what next hops do to blanks; the simple one of the
-			// library takes time quadratic in empty lines.
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-		})
-		if err != nil {
-			return relay.Verdict{}, fmt.Errorf("begin a DKIM signature: %w", err)
-		}
-		defer func() { _ = signer.Close() }() // ends it after a failure; otherwise it has ended
-		signers[i], writers[i] = signer, signer
-	}
-	if _, err := io.Copy(io.MultiWriter(writers...), bounded(ctx, m.Whole())); err != nil {
-		failed = fmt.Errorf("sign a message: %w", err)
-	}
-	var added []byte
-	for _, signer := range signers {
-		if err := signer.Close(); err != nil && failed == nil {
-			failed = fmt.Errorf("end a DKIM signature: %w", err)
-		}
-		if failed == nil {
-			added = append(added, signer.Signature()...)
-		}
-	}
-	if failed != nil {
-		return relay.Verdict{}, failed
-	}
-	return relay.Verdict{Added: added}, nil
+	added, err := sign(ctx, m, keys, signedNames(m), time.Now())
+	return relay.Verdict{Added: added}, err
 }
 
 // authorDomain is the domain of the one From address; empty where it is not clear who the
