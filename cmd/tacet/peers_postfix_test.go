@@ -12,7 +12,7 @@ import (
 
 // postfixServer is a Postfix in a private folder.
 type postfixServer struct {
-	addr string
+	addr, config string
 	*process
 }
 
@@ -26,7 +26,7 @@ func (p *peers) newPostfix(t *testing.T, name, relayhost string, settings ...str
 func (p *peers) newPostfixAt(t *testing.T, at place, name, relayhost string, settings ...string) *postfixServer {
 	t.Helper()
 	dir := workDir(t)
-	server := &postfixServer{addr: at.addr}
+	server := &postfixServer{addr: at.addr, config: filepath.Join(dir, "etc")}
 	for _, sub := range []string{"etc", "spool", "data"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)

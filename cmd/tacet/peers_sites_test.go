@@ -4,12 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 )
 
 // place is where a server runs: a network namespace, the test's own if it has
@@ -87,7 +83,7 @@ const siteConfig = `
 address = "%s:25"
 kind = "mx"
 [relay]
-domains = ["example.org"]
+domains = ["example.org", "later.example"]
 [delivery]
 deny_special_addresses = false
 [delivery.timeouts]
@@ -104,154 +100,11 @@ retry = ["10s"]
 // fallbackAt starts the fallback, which knows its primary from the DNS alone.
 func (p *peers) fallbackAt(t *testing.T, s *sites) *daemon {
 	t.Helper()
-	resolver := newDNSAt(t, s.net+".1", fmt.Sprintf("example.org. 60 IN MX 10 mail.example.org.\nexample.org. 60 IN MX 20 relay.example.org.\nmail.example.org. 60 IN A %[1]s.6\nrelay.example.org. 60 IN A %[1]s.9\n", s.net))
+	resolver := newDNSAt(t, s.net+".1", fmt.Sprintf("example.org. 60 IN MX 10 mail.example.org.\nexample.org. 60 IN MX 20 relay.example.org.\nlater.example. 60 IN MX 10 mail.example.org.\nlater.example. 60 IN MX 20 relay.example.org.\nmail.example.org. 60 IN A %[1]s.6\nrelay.example.org. 60 IN A %[1]s.9\n", s.net))
 	d := p.newDaemon(t, fmt.Sprintf(siteConfig, s.net+".2")+fmt.Sprintf("[dns]\nresolvers = [%q]\n[primary]\nprobe = \"1s\"\n", resolver))
 	d.place = place{netns: s.fallback}
 	d.start()
 	return d
-}
-
-// twoSites: while the primary is away, comes and goes, or the wire is cut in
-// the middle of a message, the fallback takes all mail and hands all of it on.
-func (p *peers) twoSites(t *testing.T) {
-	out, err := exec.Command("../../.ci/mtas").Output()
-	if err != nil {
-		t.Fatalf(".ci/mtas: %v", err)
-	}
-	folder := strings.TrimSpace(string(out))
-	primaries := map[string]func(t *testing.T, at place, next string) *daemon{
-		"tacet": func(t *testing.T, at place, next string) *daemon {
-			host, _, _ := strings.Cut(at.addr, ":")
-			d := p.newDaemon(t, fmt.Sprintf(siteConfig, host)+fmt.Sprintf("[primary]\nhosts = [%q]\n", next))
-			d.place = at
-			d.start()
-			return d
-		},
-		"postfix": func(t *testing.T, at place, next string) *daemon {
-			host, port, _ := strings.Cut(next, ":")
-			p.newPostfixAt(t, at, "mail.example.org", "["+host+"]:"+port, "inet_interfaces = all", "mynetworks = 127.0.0.0/8, 10.83.0.0/16")
-			return nil
-		},
-		"exim": func(t *testing.T, at place, next string) *daemon {
-			p.newMailServerAt(t, at, mailServers()[0], folder, next)
-			return nil
-		},
-	}
-	for n, name := range []string{"tacet", "postfix", "exim"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSites(t, n+1)
-			last := newSink(t, func(k *sink) { k.addr, k.digest = s.net+".5:2525", true })
-			fallback := p.fallbackAt(t, s)
-			at := place{s.primary, s.net + ".6:25"}
-			s.connected(false)
-			l := &incomingMail{t: t, to: s.net + ".2:25"}
-			l.bring(40)
-			primary := primaries[name](t, at, last.addr)
-			s.disturb(l)
-			l.settle(fallback, last)
-			if primary != nil {
-				eventually(t, "the primary's queue to be empty", func() bool { return len(primary.queued()) == 0 })
-			}
-		})
-	}
-}
-
-// disturb plugs the wire in and out while mail comes, with large messages under way.
-func (s *sites) disturb(l *incomingMail) {
-	var bringing sync.WaitGroup
-	bringing.Go(func() { l.bring(60) })
-	for _, up := range []time.Duration{150, 40, 300, 80} {
-		s.connected(true)
-		<-time.After(1200*time.Millisecond + up*time.Millisecond) // a probe, and some of the mail
-		s.connected(false)
-		<-time.After(time.Second)
-	}
-	bringing.Wait()
-	s.connected(true)
-}
-
-// incomingMail is what clients outside bring, and were told 250 for.
-type incomingMail struct {
-	t     *testing.T
-	to    string
-	mu    sync.Mutex
-	next  int
-	acked []int
-}
-
-// bring sends n messages, of which every tenth is large.
-func (l *incomingMail) bring(n int) {
-	var clients sync.WaitGroup
-	for range 4 {
-		clients.Go(func() {
-			for range n / 4 {
-				l.mu.Lock()
-				l.next++
-				number := l.next
-				l.mu.Unlock()
-				size := 3000
-				if number%10 == 0 {
-					size = 4 << 20
-				}
-				if err := submitOne(l.to, numbered(number, size), "someone@far.example", fmt.Sprintf("b%d@example.org", number)); err != nil {
-					l.t.Errorf("message %d: %v", number, err)
-					continue
-				}
-				l.mu.Lock()
-				l.acked = append(l.acked, number)
-				l.mu.Unlock()
-			}
-		})
-	}
-	clients.Wait()
-}
-
-// settle waits until all has come, and checks that nothing came twice but what the
-// fallback was in doubt about, and that it keeps nothing.
-func (l *incomingMail) settle(fallback *daemon, last *sink) {
-	l.t.Helper()
-	fallback.run("queue", "retry", "--all")
-	count := func(mail []message) map[int]int {
-		came := make(map[int]int)
-		for _, m := range mail {
-			if number, err := strconv.Atoi(m.ledger); err == nil {
-				came[number]++
-			}
-		}
-		return came
-	}
-	last.mail.until(l.t, "all that was taken", func(mail []message) bool {
-		came := count(mail)
-		return !slices.ContainsFunc(l.acked, func(number int) bool { return came[number] == 0 })
-	})
-	eventually(l.t, "the fallback's queue to be empty", func() bool {
-		if len(fallback.queued()) == 0 {
-			return true
-		}
-		fallback.run("queue", "retry", "--all")
-		return false
-	})
-	doubt := make(map[string]bool)
-	for _, r := range fallback.written() {
-		if r.Status.Reason == "ambiguous" {
-			doubt[r.Recipient] = true
-		}
-		if r.Status.Event == "failed" || r.Status.Event == "expired" {
-			l.t.Errorf("the fallback gave up: %s", r.line)
-		}
-	}
-	for number, times := range count(last.mail.all()) {
-		if times > 1 && !doubt[fmt.Sprintf("b%d@example.org", number)] {
-			l.t.Errorf("message %d came %d times without a doubt on record", number, times)
-		}
-	}
-	if found, _, status := runProgram(l.t, exec.Command("grep", "-rlaF", strings.Repeat("z", 67), fallback.path("data"))); status != 1 {
-		l.t.Errorf("content can be read at the fallback: %s", found)
-	}
-	if len(l.acked) < 80 {
-		l.t.Errorf("only %d messages were taken", len(l.acked))
-	}
 }
 
 // primaryRefuses: mail waits for a primary that defers it, and its sender hears of
