@@ -55,6 +55,8 @@ const (
 	VerbBackupCreate
 	VerbBackupVerify
 	VerbBackupRestore
+	VerbUserModify
+	VerbUserShow
 	VerbGrant // who may read the log is others now
 	verbEnd
 )
@@ -87,6 +89,8 @@ var verbTable = [verbEnd]string{
 	VerbBackupCreate:   "backup_create",
 	VerbBackupVerify:   "backup_verify",
 	VerbBackupRestore:  "backup_restore",
+	VerbUserModify:     "user_modify",
+	VerbUserShow:       "user_show",
 	VerbGrant:          "grant",
 }
 

@@ -219,14 +219,23 @@ func appendDate(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 +0000")
 }
 
-// put stores the message, records that it was accepted, and wakes its destinations.
+// put counts the message, stores it, records that it was accepted, and wakes its destinations.
 func (r *Relay) put(ctx context.Context, e *queue.Envelope, head []byte, rest io.Reader) error {
-	guard := &contentReader{r: rest}
+	var refund func()
 	var err error
+	if charger := r.config.Load().Charger; charger != nil && e.Origin.User != "" {
+		if refund, err = charger.Charge(e); err != nil {
+			return r.contentRefused(e, err)
+		}
+	}
+	guard := &contentReader{r: rest}
 	if rest == nil {
 		err = r.store.Put(ctx, e, head, nil)
 	} else {
 		err = r.store.Put(ctx, e, head, guard)
+	}
+	if err != nil && refund != nil {
+		refund()
 	}
 	switch {
 	case err == nil:

@@ -10,7 +10,8 @@
 //     relay/inbound/wire checks every byte of it.
 //  2. AUTH asks relay/auth, unless the client is in a trusted network.
 //  3. MAIL and RCPT fill a [queue.Envelope]; [Relay.Admit] refuses what may not be relayed,
-//     relay/recipients whom the primary does not know. Milters follow the session (attend.go).
+//     relay/recipients whom the primary does not know, relay/auth senders that are not the user's,
+//     relay/quota what is more than the user may send. Milters follow the session (attend.go).
 //  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields, and
 //     asks the content checks, if there are any (check.go); large content is spooled for them (spool.go).
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.

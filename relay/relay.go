@@ -38,8 +38,9 @@ type Config struct {
 	ProbeEvery      time.Duration                  // while one of them cannot be reached; 0: 30 s
 	Prober          Prober                         // looks for them; nil: they are probed by messages, as all destinations
 	ReportLanguage  Language
-	Concurrency     int // deliveries at a time to one destination; 0: 20
-	MaxHops         int // Received fields of a message that is still taken; 0: 50
+	Charger         Charger // counts what users send; nil: nobody does
+	Concurrency     int     // deliveries at a time to one destination; 0: 20
+	MaxHops         int     // Received fields of a message that is still taken; 0: 50
 
 	Checks      []Inspection // of content, in their order; none: content passes unseen
 	SpoolDir    string       // where large content stands, encrypted and nameless, while it is checked; empty: the system's

@@ -125,7 +125,7 @@ func actionQuery(act logging.Action) url.Values {
 // parseAction reads the query; who acts is known otherwise.
 func parseAction(q url.Values) (act logging.Action, ok bool) {
 	for _, verb := range []logging.Verb{
-		logging.VerbUserAdd, logging.VerbUserList, logging.VerbUserRemove, logging.VerbLogRead, logging.VerbVerify, logging.VerbPrivacyErase,
+		logging.VerbUserAdd, logging.VerbUserList, logging.VerbUserModify, logging.VerbUserShow, logging.VerbUserRemove, logging.VerbLogRead, logging.VerbVerify, logging.VerbPrivacyErase,
 		logging.VerbPrivacyReport, logging.VerbPrivacyExport, logging.VerbSelftest,
 	} {
 		if q.Get("verb") == verb.String() {

@@ -38,6 +38,8 @@ var recordings = map[string]recording{
 
 	"tacet user add":    {verb: logging.VerbUserAdd, args: "anna --generate"},
 	"tacet user list":   {verb: logging.VerbUserList},
+	"tacet user modify": {verb: logging.VerbUserModify, args: "anna --senders anna@example.org --messages-per-day 100"},
+	"tacet user show":   {verb: logging.VerbUserShow},
 	"tacet user remove": {verb: logging.VerbUserRemove, args: "anna"},
 
 	"tacet dkim generate": {why: "makes keys, reads nobody's data", args: "example.org --dir DIR --algorithm ed25519"},
@@ -287,7 +289,7 @@ func TestAFailedErasureLeavesOneRecord(t *testing.T) {
 	e := erasure{Person: logging.Person{Address: "bob@example.net"}, ticket: "T-1", yes: true}
 	broken := errors.New("broken")
 	var left []logging.Action
-	_, err := e.run(t.Context(), person{uid: 1}, func(a logging.Action) error { left = append(left, a); return nil }, d.config,
+	_, err := e.run(t.Context(), person{uid: 1}, func(a logging.Action) error { left = append(left, a); return nil }, d.config, d.quota,
 		func(context.Context, logging.Person) (logging.Traces, error) { return logging.Traces{}, broken })
 	if !errors.Is(err, broken) || len(left) != 1 || left[0].Changed == 0 || left[0].Changed != left[0].Matched {
 		t.Errorf("%v, on record: %+v", err, left)

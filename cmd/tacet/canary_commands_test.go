@@ -57,7 +57,7 @@ func (w *canaryWorld) canaryCommands(id string) []canaryCommand {
 		of("cli:privacy-erase", "privacy erase "+to+" --ticket T-2", "privacy erase "+to+" --ticket T-2 --json"),
 		of("cli:privacy-policy", "privacy report", "privacy report --json", "privacy statement --lang de", "privacy statement --lang en", "privacy record --lang de"),
 		of("cli:privacy-selftest", "privacy selftest", "privacy selftest --json"),
-		of("cli:user", "user list", "user list --json", "user add "+w.new("added.user")+" --generate", "user remove "+w.new("added.user")),
+		of("cli:user", "user list", "user list --json", "user show", "user show --json", "user add "+w.new("added.user")+" --generate", "user remove "+w.new("added.user")),
 		of("cli:quiet", "backup create "+w.path("backup.tar"), "backup verify "+w.path("backup.tar"), "backup create "+w.path("keys.tar")+" --keys-to "+w.reader.Recipient().String()),
 		of("cli:quiet", "recipients key "+w.path("keys"), "recipients build --key "+w.path("sign.key")+" --domain own.example --from list:"+w.file("people", w.new("listed.local")+"@own.example\n")+" --out "+w.path("list"),
 			"recipients pull", "recipients check "+w.of("mx.rcpt.local")+"@own.example"),

@@ -135,7 +135,7 @@ func (w *canaryWorld) configure() {
 	}
 	cheap := auth.Params{Memory: 64, Time: 1, Threads: 1}
 	user, known := w.new("user", "%s@example.org"), w.new("known.user", "%s@example.org")
-	users := w.file("users", fmt.Sprintf("%s@example.org:%s\n%s@example.org:%s\n", user, auth.NewHash([]byte(w.new("password")), cheap),
+	users := w.file("users", fmt.Sprintf("%s@example.org:%s:senders=* new_recipients_per_day=1000\n%s@example.org:%s\n", user, auth.NewHash([]byte(w.new("password")), cheap),
 		known, auth.NewHash([]byte("another"), cheap)))
 	secret := w.file("secret", w.new("smarthost.password")+"\n")
 	hop := func(name string) string {
@@ -167,6 +167,9 @@ proxy_from = ["127.0.0.1/32"]
 
 [auth]
 users_file = %q
+
+[submission]
+recipient_memory = "1d"
 
 [relay]
 domains = ["own.example"]

@@ -15,7 +15,10 @@ import (
 // checks are the content checks that the config asks for, in the order in which a
 // message meets them; observer hears of DMARC, nil: no one does. Signing comes last: what was changed before it is signed.
 // signer is that of the relay's own mail; nil: there are no keys.
-func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) (all []relay.Inspection, signer relay.Check, _ error) {
+func (c *Config) checks(rules *content.Rules, author *content.Author, observer relay.DMARCObserver) (all []relay.Inspection, signer relay.Check, _ error) {
+	if c.Submission.HeaderFrom == FromOwn {
+		all = append(all, relay.Inspection{Check: author, Scope: relay.SubmissionOnly})
+	}
 	if c.Verify.Scope != VerifyNone {
 		scope := relay.IncomingOnly
 		if c.Verify.Scope == VerifyAll {
@@ -48,7 +51,7 @@ func (c *Config) checks(rules *content.Rules, observer relay.DMARCObserver) (all
 		return nil, nil, err
 	}
 	if len(keys) > 0 {
-		signer = content.NewSigner(keys)
+		signer = content.NewSigner(keys, author.Owners)
 		all = append(all, relay.Inspection{Check: signer, Scope: relay.SubmissionOnly})
 	}
 	return all, signer, nil
@@ -65,7 +68,7 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 	if d.dmarc != nil {
 		observer = d.dmarc
 	}
-	checks, signer, err := c.checks(rules, observer)
+	checks, signer, err := c.checks(rules, &content.Author{Owners: logins{d.users, &d.selftest}, Refused: &d.authors}, observer)
 	if err != nil {
 		return config, err
 	}
@@ -75,6 +78,9 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 		}
 	}
 	d.rules.Store(rules)
+	if d.quota != nil {
+		config.Charger = d.quota
+	}
 	config.Checks, config.Signer, config.SpoolDir = checks, signer, c.spoolDir()
 	config.CheckFailed = func(err error) { d.ops.Log(logging.OpCheckFailed, logging.Err(err)) }
 	return config, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/auth"
 	"tacet/relay/content"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	Listeners  []Listener
 	TLS        CertificateConfig
 	Auth       AuthConfig
+	Submission SubmissionConfig
 	Relay      RelayConfig
 	Primary    PrimaryConfig
 	Recipients RecipientsConfig
@@ -78,6 +80,23 @@ type CertificateConfig struct{ Cert, Key string }
 
 // AuthConfig is [auth].
 type AuthConfig struct{ UsersFile string }
+
+// SubmissionConfig is [submission]: what logged-in users may send.
+type SubmissionConfig struct {
+	Senders    auth.Unlisted
+	HeaderFrom HeaderFrom
+	Quota      relay.Quota   // of users whose line does not say otherwise
+	Memory     time.Duration // of the recipients of users who have a limit of new ones; 0: none
+}
+
+// HeaderFrom tells what the From field of a user's mail may say.
+type HeaderFrom int
+
+// What it may say.
+const (
+	FromAny HeaderFrom = iota // anything
+	FromOwn                   // an address that the user may send as
+)
 
 // RelayConfig is [relay].
 type RelayConfig struct {

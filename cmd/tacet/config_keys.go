@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/auth"
 	"tacet/relay/content"
 	"tacet/relay/recipients"
 )
@@ -54,6 +55,10 @@ func (c *Config) incomingSections() []section {
 		{"auth", []key{
 			{"users_file", textValue{&c.Auth.UsersFile, filename}, "who may submit; made by `tacet user add`"},
 		}},
+		{"submission", slices.Concat([]key{
+			{"senders", enumValue[auth.Unlisted]{&c.Submission.Senders, []string{"own", "any", "none"}}, "what users may send as who have no senders in users_file. own: the address that is their name, and any if the name is no address; any: any address; none: no address. `tacet user modify` gives them some"},
+			{"header_from", enumValue[HeaderFrom]{&c.Submission.HeaderFrom, []string{"any", "own"}}, "any: the From field says what the client likes, and DKIM signs it only if it is an address that the user may send as; own: it must be one, and clear, or the mail is refused"},
+		}, c.Submission.limitKeys())},
 		{"relay", []key{
 			{"trusted_networks", prefixesValue{&c.Relay.TrustedNetworks}, "may relay without AUTH and without TLS"},
 			{"domains", domainsValue{&c.Relay.Domains}, "relay domains of an mx listener"},
@@ -89,6 +94,21 @@ func (c *Config) incomingSections() []section {
 			{"command", wordsValue{&c.Site.Command}, "how tacet is run at the other site, such as [\"ssh\", \"mx2.example.org\", \"tacet\"]: the trace of a queue ID goes on there, and a person is erased at both sites or the erasure fails"},
 			{"addresses", prefixesValue{&c.Site.Addresses}, "where the other site's relay connects from, such as [\"203.0.113.20\"]: the queue ID that it gave to mail is on record here as remote_id, so that a trace finds both halves"},
 		}},
+	}
+}
+
+// limitKeys are the limits of each user, which users_file may change for one.
+func (s *SubmissionConfig) limitKeys() []key {
+	of := func(limit relay.Limit, help string) key {
+		return key{limit.String(), numberValue{&s.Quota[limit], 0, relay.MaxLimit}, help}
+	}
+	return []key{
+		of(relay.MessagesPerHour, "of one user within any hour; what is more is answered 450. `tacet user modify` sets it for one user. 0, of this and the next ones: no limit"),
+		of(relay.MessagesPerDay, "of one user within any day"),
+		of(relay.RecipientsPerHour, "of one user within any hour, over all messages"),
+		of(relay.RecipientsPerDay, "of one user within any day, over all messages"),
+		of(relay.NewRecipientsPerDay, "to whom the user has not written within recipient_memory, which it needs: stolen passwords are used to write to strangers"),
+		{"recipient_memory", durationValue{&s.Memory, 0, 90 * day}, "how long it is remembered, as keyed hashes, to whom users with a limit of new recipients have written, such as \"1d\" or \"30d\". \"0s\": not at all, and new_recipients_per_day is without effect"},
 	}
 }
 

@@ -19,6 +19,7 @@ func (c *Config) validate(f *faults) {
 	c.validateLog(f)
 	c.validateDKIM(f)
 	c.validateRules(f)
+	c.validateSubmission(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
 	if n := len(c.controlSocket()); n > 107 {
@@ -69,6 +70,17 @@ func (c *Config) validateDKIM(f *faults) {
 			f.also(c.source.lines[join(path, "selector")], "dkim.selector = %q is given twice for %s: each key needs a selector of its own", d.Selector, d.Domain)
 		}
 		seen[name] = true
+	}
+}
+
+// validateSubmission checks that limits can be held.
+func (c *Config) validateSubmission(f *faults) {
+	s, line := &c.Submission, c.source.lines
+	switch {
+	case s.Quota[relay.NewRecipientsPerDay] > 0 && s.Memory == 0:
+		f.also(line["submission.new_recipients_per_day"], "submission.new_recipients_per_day without submission.recipient_memory: say how long it is remembered to whom users have written, such as recipient_memory = \"30d\"")
+	case s.Memory > 0 && s.Memory < day:
+		f.also(line["submission.recipient_memory"], "submission.recipient_memory = %q is shorter than the day in which new recipients are counted: use \"1d\" or more, or \"0s\" for none", formatDuration(s.Memory))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"tacet/logging"
 	"tacet/queue"
+	"tacet/relay/quota"
 )
 
 // QueueActions is what an operator does to queued messages. The relay fills
@@ -44,6 +45,7 @@ type control struct {
 	erase       func(context.Context, logging.Person) (logging.Traces, error)
 	incidents   *logging.Incidents
 	config      func(io.Writer) // that is in effect, as TOML
+	usage       *quota.Meter    // nil: nobody may submit
 	sendCanary  func(context.Context, url.Values) (id string, err error)
 	openContent func(context.Context, queue.ID) (io.ReadCloser, error)
 	log         *log.Logger // of the HTTP server
@@ -88,6 +90,7 @@ func (c *control) server() *http.Server {
 	mux.HandleFunc("GET /health", c.answerHealth) // as at metrics.address
 	mux.HandleFunc("POST /v1/reload", c.answerReload)
 	mux.HandleFunc("POST /v1/reload-users", c.answerReloadUsers)
+	mux.HandleFunc("GET /v1/usage", c.answerUsage)
 	mux.HandleFunc("POST /v1/audit", c.answerAudit)
 	mux.Handle("GET /metrics", c.metrics)
 	mux.Handle("GET /v1/log", c.logRead)

@@ -21,6 +21,7 @@ import (
 	"tacet/relay/dmarcrpt"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
+	"tacet/relay/quota"
 	"tacet/relay/recipients"
 	"tacet/relay/tlspolicy/mtasts"
 	"tacet/relay/tlsrpt"
@@ -51,6 +52,9 @@ type daemon struct {
 	client     *outbound.Client
 	relay      *relay.Relay
 	users      *auth.Users              // nil without submission
+	quota      *quota.Meter             // of users; nil without submission
+	strangers  atomic.Int64             // transactions refused for their sender
+	authors    atomic.Int64             // messages refused for their From field
 	selftest   atomic.Pointer[oneLogin] // of a self-test that runs; nil: none does
 	certs      certificates
 	server     *inbound.Server
@@ -87,7 +91,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.openReports, d.openDMARCReports, d.assemble, d.openUsers, d.loadCertificate,
+		d.openPolicies, d.openReports, d.openDMARCReports, d.openUsers, d.assemble, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -293,11 +297,14 @@ func (d *daemon) openUsers(context.Context) error {
 	if !d.config.hasKind(KindSubmission) {
 		return nil
 	}
-	users, err := auth.Open(d.config.Auth.UsersFile)
+	users, err := auth.Open(d.config.Auth.UsersFile, d.config.userDefaults())
 	if err != nil {
 		return err
 	}
 	d.users = users
+	if err := d.openQuota(); err != nil {
+		return err
+	}
 	d.ops.Log(logging.OpUsersLoaded, logging.Count(users.Len()))
 	return nil
 }

@@ -29,6 +29,7 @@ func (d *daemon) newControl() (*control, error) {
 		erase:       d.journal.Erase,
 		incidents:   d.incidents,
 		config:      d.printConfig,
+		usage:       d.quota,
 		sendCanary:  d.sendCanary,
 		openContent: d.openContent,
 		log:         logging.Withheld(d.ops),
@@ -146,6 +147,10 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, err
 	}
 	d.certs.use(pair)
+	if d.users != nil {
+		d.users.SetDefaults(next.userDefaults())
+		d.quota.Remember(next.Submission.Memory)
+	}
 	d.config = next
 	d.routes.use(router, dns)
 	d.client.CloseIdle()

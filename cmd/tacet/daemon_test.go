@@ -87,7 +87,7 @@ func TestUsersFileEditsAtTheSameTime(t *testing.T) {
 				return
 			}
 			defer users.Close()
-			_, err = users.set(name, hash)
+			_, _, err = users.set(name, hash, func(*auth.Rules) {})
 			edits <- err
 		}()
 	}
@@ -107,7 +107,8 @@ func TestUsersFileEditsAtTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := auth.CheckFile(content); err != nil || !slices.Equal(got, names) {
+	got, err := auth.CheckFile(content)
+	if err != nil || !slices.EqualFunc(got, names, func(u auth.User, name string) bool { return u.Name == name }) {
 		t.Errorf("got %v, %v", got, err)
 	}
 	info, err := os.Stat(path)
@@ -119,7 +120,7 @@ func TestUsersFileEditsAtTheSameTime(t *testing.T) {
 // What a person has written into the file stays, and so does its mode.
 func TestUsersFileKeepsTheRest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
-	before := "# staff\nanna:$old\n\n  # guests\nbob:$old"
+	before := "# staff\nanna:$old:senders=a@example.org\n\n  # guests\nbob:$old"
 	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestUsersFileKeepsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer users.Close()
-	if added, err := users.set("anna", "$new"); added || err != nil {
+	if _, added, err := users.set("anna", "$new", func(*auth.Rules) {}); added || err != nil {
 		t.Errorf("added %v, %v", added, err)
 	}
 	if found, err := users.remove("bob"); !found || err != nil {
@@ -138,7 +139,7 @@ func TestUsersFileKeepsTheRest(t *testing.T) {
 		t.Errorf("found %v, %v", found, err)
 	}
 	content, err := os.ReadFile(path)
-	if want := "# staff\nanna:$new\n\n  # guests\n"; err != nil || string(content) != want {
+	if want := "# staff\nanna:$new:senders=a@example.org\n\n  # guests\n"; err != nil || string(content) != want {
 		t.Errorf("got %q, %v", content, err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {

@@ -14,6 +14,7 @@ import (
 
 	"tacet/queue"
 	"tacet/queue/pebblestore"
+	"tacet/relay"
 	"tacet/relay/auth"
 )
 
@@ -118,17 +119,44 @@ func (f *findings) users(c *Config) {
 		f.fault("auth.users_file: %v", err)
 		return
 	}
-	names, err := auth.CheckFile(content)
+	users, err := auth.CheckFile(content)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			f.fault("auth.users_file %s: %s", c.Auth.UsersFile, line)
 		}
 		return
 	}
-	if len(names) == 0 {
+	if len(users) == 0 {
 		f.warn("auth.users_file %s is empty: no one can log in; begin with `tacet user add NAME`", c.Auth.UsersFile)
 	}
 	f.secret("auth.users_file", c.Auth.UsersFile)
+	f.userRules(c, users)
+}
+
+// userRules says what users may do that is seldom meant.
+func (f *findings) userRules(c *Config, users []auth.User) {
+	d := c.userDefaults()
+	everybody, none, without := 0, 0, 0
+	for _, user := range users {
+		if user.Rules.Senders == nil && d.Senders(user.Name).Any() {
+			everybody++
+		}
+		if user.Rules.Senders == nil && c.Submission.Senders == auth.UnlistedNone {
+			none++
+		}
+		if user.Rules.Limits[relay.NewRecipientsPerDay] > 0 && c.Submission.Memory == 0 {
+			without++
+		}
+	}
+	if everybody > 0 {
+		f.warn("auth.users_file %s: %s may send as any address, having no senders: `tacet user show` tells who, `tacet user modify NAME --senders ADDRESS` says which", c.Auth.UsersFile, plural(everybody, "user"))
+	}
+	if none > 0 {
+		f.warn("auth.users_file %s: %s may send as no address, having no senders while submission.senders = \"none\"", c.Auth.UsersFile, plural(none, "user"))
+	}
+	if without > 0 {
+		f.warn("auth.users_file %s: new_recipients_per_day of %s is without effect: submission.recipient_memory is not set", c.Auth.UsersFile, plural(without, "user"))
+	}
 }
 
 func (f *findings) passwordFile(where string, s Smarthost) {

@@ -67,6 +67,7 @@ func (d *daemon) meters() meters {
 	m.relay(&d.relay.Stats)
 	m.queue(d.store)
 	m.inbound(d.server.Stats())
+	m.submission(d)
 	m.outbound(d.client)
 	m.primary(d)
 	m.add(prometheus.GaugeValue, "healthy", "1 if the relay does its work.", nil, func() float64 {
@@ -131,6 +132,21 @@ func (m *meters) inbound(s *inbound.Stats) {
 	m.add(count, ended, help, label("cause", "panic"), load(&s.Panics))
 	m.add(count, "bad_commands_total", "Commands that were wrong.", nil, load(&s.BadCommands))
 	m.add(count, "bad_contents_total", "Contents with a bare CR, a bare LF or a NUL.", nil, load(&s.BadContent))
+}
+
+// submission counts what users were refused.
+func (m *meters) submission(d *daemon) {
+	if d.quota == nil {
+		return
+	}
+	const refused, help = "submission_refusals_total", "What users were refused: transactions, recipients and messages, by rule."
+	count := prometheus.CounterValue
+	m.add(count, refused, help, label("rule", "sender"), load(&d.strangers))
+	m.add(count, refused, help, label("rule", "header_from"), load(&d.authors))
+	for _, limit := range relay.AllLimits() {
+		m.add(count, refused, help, label("rule", limit.String()), load(&d.quota.Stats.Refused[limit]))
+	}
+	m.add(prometheus.GaugeValue, "remembered_recipients", "Recipients that are remembered, as hashes, for users' limits of new ones.", nil, load(&d.quota.Stats.Remembered))
 }
 
 func (m *meters) outbound(client *outbound.Client) {

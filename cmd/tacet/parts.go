@@ -168,7 +168,7 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 	}
 	if d.users != nil {
 		who := logins{d.users, &d.selftest}
-		config.Relay, config.Auth = gate{d.relay, who}, who
+		config.Relay, config.Auth, config.Users = gate{d.relay, who}, who, submitters{who, d.quota, &d.strangers}
 	}
 	config.Relay = d.processors.admitted(config.Relay)
 	if c.needsCertificate() {

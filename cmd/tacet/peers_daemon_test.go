@@ -80,7 +80,7 @@ func (d *daemon) path(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *daemon) addUser() {
 	d.t.Helper()
-	cmd := d.command("user", "add", testUser)
+	cmd := d.command("user", "add", testUser, "--senders", testUser+",анна@example.org")
 	cmd.Stdin = strings.NewReader(testPassword + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		d.t.Fatalf("tacet user add: %v\n%s", err, out)

@@ -258,7 +258,7 @@ func TestPeerOpenDKIMVerifies(t *testing.T) {
 	folded := strings.Replace(plainMail, "Subject: hello", "Subject:  one \r\n\ttwo", 1) + "a  \t line \r\n\r\n\r\n"
 	for _, key := range keys {
 		m := relay.NewMessage(&queue.Envelope{}, &relay.Session{}, []byte(folded))
-		v, err := content.NewSigner([]content.Key{key}).Check(t.Context(), m)
+		v, err := content.NewSigner([]content.Key{key}, nil).Check(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -75,6 +75,12 @@ func (c *Config) policy() policy {
 	if len(c.Relay.Domains) > 0 {
 		p.Periods = slices.Insert(p.Periods, 2, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
 	}
+	if c.hasKind(KindSubmission) {
+		p.Periods = append(p.Periods, policyPeriod{"how much users sent that have a limit", "a day; encrypted, and by hashes instead of names"})
+		if c.Submission.Memory > 0 {
+			p.Periods = append(p.Periods, policyPeriod{"to whom users wrote that have a limit of new recipients", configDuration(c.Submission.Memory) + " from the last message; encrypted keyed hashes, no addresses"})
+		}
+	}
 	p.Recipients = c.parties()
 	c.judge(&p)
 	return p
@@ -233,6 +239,8 @@ var harmless = []string{
 	"verify.spf", "verify.dmarc",
 	"milter.scope", "milter.timeout", "milter.on_failure",
 	"clamd.scope", "clamd.timeout", "clamd.on_failure",
+	"submission.senders", "submission.header_from", "submission.messages_per_hour", "submission.messages_per_day",
+	"submission.recipients_per_hour", "submission.recipients_per_day", "submission.new_recipients_per_day",
 	"dkim.domain", "dkim.selector", "dkim.key", "dkim.active",
 	"hostname", "data_dir", "postmaster", "listener.kind", "tls.cert", "tls.key", "auth.users_file",
 	"edge.helo", "edge.greet_pause", "edge.greylist", "edge.connections_per_minute", "edge.messages_per_minute",
@@ -258,6 +266,8 @@ func effects() map[string]effect {
 		"listener.tls":     {is(widens, "none"), "clients speak in the clear"},
 
 		"relay.trusted_networks": {isNot(widens, "[]"), "clients send without a login, and in the clear if they like"},
+
+		"submission.recipient_memory": {isNot(widens, "0s"), "it is remembered, as keyed hashes, to whom users with a limit of new recipients have written"},
 
 		"delivery.next_hop":               hop,
 		"delivery.route.next_hop":         hop,

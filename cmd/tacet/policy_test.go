@@ -29,6 +29,9 @@ tls = "none"
 [relay]
 trusted_networks = ["10.0.0.0/8"]
 domains = ["example.org", "example.com"]
+[submission]
+new_recipients_per_day = 50
+recipient_memory = "30d"
 [delivery]
 next_hop = "smarthost.example:587"
 deny_special_addresses = false
@@ -143,6 +146,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"listener.address":                {"[[listener]]\naddress = \":587\"", "Wider"},
 		"listener.tls":                    {"[[listener]]\ntls = \"none\"\n[relay]\ntrusted_networks = [\"127.0.0.0/8\"]", "Wider"},
 		"relay.trusted_networks":          {"[relay]\ntrusted_networks = [\"10.0.0.0/8\"]", "Wider"},
+		"submission.recipient_memory":     {"[submission]\nrecipient_memory = \"30d\"", "Wider"},
 		"delivery.next_hop":               {"[delivery]\nnext_hop = \"smart.example:587\"", "Wider"},
 		"delivery.route.next_hop":         {"[[delivery.route]]\ndomain = \"example.net\"\nnext_hop = \"smart.example:587\"", "Wider"},
 		"delivery.tls":                    {"[delivery]\ntls = \"none\"", "Wider"},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tacet/logging"
+	"tacet/relay/quota"
 )
 
 func newPrivacyErase(c *console) *cobra.Command {
@@ -26,7 +27,9 @@ or recipient, the subject, the header fields of a content rejection, and, where 
 were the sender or the user, the user and the client's address. Each day concerned is
 written anew under a fresh key, and the old key is destroyed: a backup from before
 opens none of those days any more. Only the running day, unless log.live is "sealed",
-stands in a backup in plain.
+stands in a backup in plain. What is counted for the limits of users is treated in
+the same way: that somebody has written to the address is forgotten, and what was
+counted of a user of that name.
 
 If the config has another site (site.command), it is done there first; if that fails, nothing is
 done here and the command fails.
@@ -121,7 +124,8 @@ type erased struct {
 	To       int      `json:"as_recipient"`
 	User     int      `json:"as_user"`
 	Mention  int      `json:"mentioned"`
-	Messages []string `json:"queued"` // IDs
+	Limits   int      `json:"in_limits_of"` // users that were remembered to have written to the person
+	Messages []string `json:"queued"`       // IDs
 }
 
 func (e *erased) took(t logging.Traces) {
@@ -161,6 +165,9 @@ func (c *console) printErased(r erased) {
 	}
 	fmt.Fprintf(c.out, "%s %s on %s: %d as sender, %d as recipient, %d as user, %d in a subject or header field\n",
 		verb, plural(r.Records, "record"), plural(r.Days, "day"), r.Sender, r.To, r.User, r.Mention)
+	if r.Limits > 0 {
+		fmt.Fprintf(c.out, "Remembered, as a hash, for the limits of %s%s\n", plural(r.Limits, "user"), note(r.Done, ": forgotten"))
+	}
 	if len(r.Messages) > 0 {
 		fmt.Fprintf(c.out, "In the queue, and left there: %s\n", strings.Join(r.Messages, " "))
 	}
@@ -189,7 +196,12 @@ func (c *controlClient) Erase(ctx context.Context, e *erasure) (r erased, err er
 
 // Erase implements operator.
 func (o *offline) Erase(ctx context.Context, e *erasure) (erased, error) {
-	return e.run(ctx, o.who, o.admins.Write, o.config, o.log.Erase)
+	meter, err := o.config.storedUsage()
+	if err != nil {
+		return erased{}, err
+	}
+	defer meter.Stop()
+	return e.run(ctx, o.who, o.admins.Write, o.config, meter, o.log.Erase)
 }
 
 // answerErase erases on behalf of a command.
@@ -201,7 +213,7 @@ func (c *control) answerErase(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A client that goes away does not leave it half done.
-	result, err := e.run(context.WithoutCancel(r.Context()), peerOf(r.Context()), c.audit, c.logRead.config, c.erase)
+	result, err := e.run(context.WithoutCancel(r.Context()), peerOf(r.Context()), c.audit, c.logRead.config, c.usage, c.erase)
 	if err != nil {
 		fail(w, http.StatusInternalServerError, err)
 		return
@@ -212,10 +224,13 @@ func (c *control) answerErase(w http.ResponseWriter, r *http.Request) {
 // run counts, or erases what it has counted, with one record before anything is
 // done or told: of how many records there were, and how many it set out to change.
 func (e *erasure) run(ctx context.Context, who person, audit func(logging.Action) error, config *Config,
-	do func(context.Context, logging.Person) (logging.Traces, error)) (result erased, err error) {
+	meter *quota.Meter, do func(context.Context, logging.Person) (logging.Traces, error)) (result erased, err error) {
 	act := who.action(logging.VerbPrivacyErase, e.scopes()...)
 	act.Ticket = e.ticket
 	traces, err := e.Find(ctx, config.Log.Dir, config.logKeyDir())
+	if meter != nil {
+		result.Limits = meter.Correspondents(e.Address)
+	}
 	act.Matched, act.Failed = traces.Records, err != nil
 	if e.yes && err == nil {
 		act.Changed = traces.Records
@@ -225,6 +240,9 @@ func (e *erasure) run(ctx context.Context, who person, audit func(logging.Action
 	}
 	if e.yes && err == nil {
 		traces, err = do(ctx, e.Person)
+		if err == nil && meter != nil {
+			err = meter.Erase(e.Address, e.Address, e.User)
+		}
 	}
 	if err != nil {
 		return result, fmt.Errorf("erasing: %w", err)

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +20,7 @@ import (
 
 	"tacet/logging"
 	"tacet/queue"
+	"tacet/relay/auth"
 )
 
 func newPrivacyExport(c *console) *cobra.Command {
@@ -26,7 +30,8 @@ func newPrivacyExport(c *console) *cobra.Command {
 		Short: "Write what is held about one person",
 		Long: `Write what the relay log and the queue hold about one person, for a request of access
 (Art. 15 GDPR): the records and the waiting messages in which the address is the sender,
-the recipient or named, and with --user what that user submitted.
+the recipient or named, and with --user what that user submitted. Of a user also what
+the users file says and what is counted for limits.
 
 Other people's data is masked: of their addresses only the domain shows, and user and
 client only to whoever sent the message. Who asks has to be that person: make sure of
@@ -69,6 +74,8 @@ type personalData struct {
 	Made    time.Time         `json:"made"`
 	Periods []policyPeriod    `json:"periods"`
 	Parties []policyParty     `json:"recipients"`
+	Account *userState        `json:"account,omitempty"` // of the users file
+	Limits  int               `json:"in_limits_of"`      // users that are remembered, by a hash, to have written to the address
 	Queue   []message         `json:"queue"`
 	Log     []json.RawMessage `json:"log"`
 
@@ -83,6 +90,9 @@ func (c *console) exportPerson(ctx context.Context, config *Config, person loggi
 		Periods: p.Periods, Parties: p.Recipients, Queue: []message{}, Log: []json.RawMessage{},
 	}
 	if err := data.fromQueue(ctx, config, person, ticket); err != nil {
+		return err
+	}
+	if err := data.fromUsers(ctx, config, person); err != nil {
 		return err
 	}
 	for line, err := range person.Records(ctx, config.Log.Dir, config.logKeyDir()) {
@@ -123,6 +133,35 @@ func (p *personalData) fromQueue(ctx context.Context, config *Config, person log
 	}
 	p.Queue, err = messagesOf(person, off.store.List(ctx, queue.Filter{}))
 	return err
+}
+
+// fromUsers finds the person's account, and what is counted for limits.
+func (p *personalData) fromUsers(ctx context.Context, config *Config, person logging.Person) error {
+	if !config.hasKind(KindSubmission) {
+		return nil
+	}
+	read, end, err := usageOf(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer end()
+	name := cmp.Or(person.User, person.Address)
+	used, err := read(name, person.Address)
+	if err != nil {
+		return err
+	}
+	p.Limits = used.Correspondents
+	content, err := os.ReadFile(config.Auth.UsersFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the users file: %w", err)
+	}
+	users, _ := auth.CheckFile(content) // a faulty line is another's
+	for _, user := range users {
+		if user.Name == name {
+			p.Account = new(stateOf(config, user, used))
+		}
+	}
+	return nil
 }
 
 // answerExport gives the queue's part of an export, and puts the export on record.
@@ -194,6 +233,17 @@ func (p *personalData) print(w io.Writer) error {
 		out.line("  %s: %s", r.Who, r.What)
 	}
 	out.line("")
+	if p.Account != nil {
+		out.line("As a user:")
+		if out.err == nil {
+			out.err = p.Account.print(w, true)
+		}
+		out.line("")
+	}
+	if p.Limits > 0 {
+		out.line("Remembered, as a hash, as a recipient of %s with a limit of new recipients", plural(p.Limits, "user"))
+		out.line("")
+	}
 	out.line("Waiting for delivery: %s", plural(len(p.Queue), "message"))
 	for _, m := range p.Queue {
 		out.line("")

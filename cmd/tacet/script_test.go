@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scriptStatus, "port": scriptPort, "expand": scriptExpand,
 			"notify": scriptNotify, "notified": scriptNotified, "nexthop": scriptNextHop,
-			"submit": scriptSubmit, "logged": scriptLogged, "control": scriptControl, "activated": scriptActivated,
+			"submit": scriptSubmit, "mail": scriptMail, "logged": scriptLogged, "control": scriptControl, "activated": scriptActivated,
 			"signal": scriptSignal, "gone": scriptGone,
 		},
 	})

@@ -76,6 +76,67 @@ func (s sealedFile) Save(content []byte) error {
 	return nil
 }
 
+// freshFile is a sealedFile with a new key at each save: once a save has returned, no
+// copy of what was kept before can be read, in a backup or anywhere.
+type freshFile struct{ sealedFile }
+
+// next is the key that is about to take the place of the other.
+func (f freshFile) next() string { return f.key + ".next" }
+
+// Load returns what was saved last, or nothing. It finishes a save that a crash cut short.
+func (f freshFile) Load() ([]byte, error) {
+	content, err := sealedFile{f.path, f.next()}.Load()
+	if err == nil && content != nil {
+		return content, f.succeed()
+	}
+	return f.sealedFile.Load() // the next key came to nothing, and the next save replaces it
+}
+
+// Save replaces what is kept: the new key is on the disk before what it seals, and the old
+// one until then.
+func (f freshFile) Save(content []byte) error {
+	if err := destroyFile(f.next()); err != nil {
+		return fmt.Errorf("making the key of %s: %w", f.path, err)
+	}
+	if err := (sealedFile{f.path, f.next()}).Save(content); err != nil {
+		return err
+	}
+	return f.succeed()
+}
+
+// succeed destroys the old key and puts the next one in its place.
+func (f freshFile) succeed() error {
+	if err := destroyFile(f.key); err != nil {
+		return fmt.Errorf("destroying the old key of %s: %w", f.path, err)
+	}
+	if err := os.Rename(f.next(), f.key); err != nil {
+		return fmt.Errorf("making the key of %s: %w", f.path, err)
+	}
+	return syncFolder(filepath.Dir(f.key))
+}
+
+// destroyFile overwrites a file and removes it. One that is not there is no error.
+func destroyFile(path string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err == nil {
+		_, err = file.Write(make([]byte, info.Size()))
+	}
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
 func sealWith(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -67,5 +68,70 @@ func TestSealedFile(t *testing.T) {
 	}
 	if files, err := filepath.Glob(filepath.Join(config.DataDir, "*.new")); err != nil || len(files) != 0 {
 		t.Errorf("%v is left, %v", files, err)
+	}
+}
+
+// A fresh file is whole after a crash at any step of a save, and once a save has
+// returned no copy of what was there before is to be opened.
+func TestFreshFile(t *testing.T) {
+	config := &Config{DataDir: t.TempDir()}
+	if err := os.Mkdir(config.keyDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := config.usage()
+	read := func(step string, want ...string) {
+		t.Helper()
+		if got, err := f.Load(); err != nil || !slices.Contains(want, string(got)) {
+			t.Errorf("%s: %q, %v; want one of %q", step, got, err, want)
+		}
+	}
+	read("nothing yet", "")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(f.Save([]byte("first")))
+	copied, err := os.ReadFile(f.path)
+	must(err)
+	oldKey, err := os.ReadFile(f.key)
+	must(err)
+	must(f.Save([]byte("second")))
+	read("saved twice", "second")
+	newest, err := os.ReadFile(f.path)
+	must(err)
+	newKey, err := os.ReadFile(f.key)
+	must(err)
+	if bytes.Equal(oldKey, newKey) {
+		t.Error("the key is the same")
+	}
+	// A copy of before, put back: it is not to be read.
+	must(os.WriteFile(f.path, copied, 0o600))
+	if got, err := f.Load(); err == nil {
+		t.Errorf("an old copy was read: %q", got)
+	}
+	for step, files := range map[string]map[string][]byte{
+		"the next key is there":           {f.path: copied, f.key: oldKey, f.next(): newKey},
+		"a part of the next key":          {f.path: copied, f.key: oldKey, f.next() + ".new": newKey[:7]},
+		"a part of the content":           {f.path: copied, f.key: oldKey, f.next(): newKey, f.path + ".new": newest[:9]},
+		"the content is there":            {f.path: newest, f.key: oldKey, f.next(): newKey},
+		"the old key is overwritten":      {f.path: newest, f.key: make([]byte, len(oldKey)), f.next(): newKey},
+		"the old key is half overwritten": {f.path: newest, f.key: append(make([]byte, 16), oldKey[16:]...), f.next(): newKey},
+		"the old key is gone":             {f.path: newest, f.next(): newKey},
+		"an old next key, overwritten":    {f.path: copied, f.key: oldKey, f.next(): make([]byte, len(newKey))},
+	} {
+		for _, path := range []string{f.path, f.key, f.next(), f.path + ".new", f.next() + ".new"} {
+			must(destroyFile(path))
+		}
+		for path, content := range files {
+			must(os.WriteFile(path, content, 0o600))
+		}
+		read(step, map[bool]string{true: "first", false: "second"}[bytes.Equal(files[f.path], copied)])
+		must(f.Save([]byte("third")))
+		read(step+", and the next save", "third")
+		if left, err := filepath.Glob(filepath.Join(config.keyDir(), "usage*")); err != nil || len(left) != 1 {
+			t.Errorf("%s: %v is left, %v", step, left, err)
+		}
 	}
 }

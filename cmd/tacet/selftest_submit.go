@@ -46,6 +46,12 @@ func (l logins) Exists(user string) bool {
 	return own != nil && user == own.user || l.Users.Exists(user)
 }
 
+// MaySend implements content.Owners.
+func (l logins) MaySend(user, address string) bool {
+	own := l.selftest.Load()
+	return own != nil && user == own.user || l.Users.MaySend(user, address)
+}
+
 // errNoListener is of a self-test that finds no listener that it can log in to.
 var errNoListener = errors.New("the self-test logs in like a mail client, and no submission listener with TLS is there to do that: name another one with --address, or add one")
 

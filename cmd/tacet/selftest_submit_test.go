@@ -16,7 +16,7 @@ func TestOneLogin(t *testing.T) {
 	if err := os.WriteFile(path, []byte("anna:"+hash+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	users, err := auth.Open(path)
+	users, err := auth.Open(path, auth.Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +36,15 @@ func TestOneLogin(t *testing.T) {
 	try("anna", "swordfish", true)
 	try("canary", "secret", true)
 	try("canary", "secret", false)
+	if !l.MaySend("canary", "whoever@example.org") {
+		t.Error("the self-test may not send")
+	}
 	if !l.Exists("canary") || !l.Exists("anna") || l.Exists("bob") {
 		t.Error("who exists while it runs")
 	}
 	own.Store(nil)
 	try("canary", "secret", false)
-	if l.Exists("canary") || !l.Exists("anna") {
+	if l.MaySend("canary", "whoever@example.org") || l.Exists("canary") || !l.Exists("anna") {
 		t.Error("who exists afterwards")
 	}
 }

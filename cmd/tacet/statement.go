@@ -38,7 +38,7 @@ type language struct {
 	live, sealed                                 string
 	incidents, mails, queue                      string
 	hops, smarthost, routes                      string
-	others, audit                                string
+	others, audit, habits                        string
 	tls                                          map[relay.TLSPolicy]string
 	clients, clear, mx, carried, onRecord, title string
 	rights                                       string
@@ -69,6 +69,7 @@ func german() language {
 		smarthost: "Die Weiterleitung erfolgt über %s; im DNS werden nur Domains abgefragt.",
 		routes:    "Für einzelne Domains ist ein anderer Weg festgelegt: %s.",
 		others:    "Protokolle werden nicht an Dritte übermittelt. Fingerprints oder Hashwerte von E-Mails werden an keine externen Dienste übermittelt.",
+		habits:    "Damit gestohlene Zugangsdaten nicht zum Versand an Fremde dienen, wird bei Nutzern mit einer Grenze für neue Empfänger %s lang gespeichert, an wen sie geschrieben haben: verschlüsselt und als Hashwerte mit einem geheimen Schlüssel, nicht als Adressen.",
 		audit:     "Die Tätigkeit unserer Administratoren wird protokolliert (wer, was, wann, aus welchem Anlass, nie das Ergebnis) und 365 Tage aufbewahrt.",
 		tls: map[relay.TLSPolicy]string{
 			relay.TLSOpportunistic: "Beim Weiterleiten wird TLS-Transportverschlüsselung verwendet, wenn der Kommunikationspartner dies unterstützt.",
@@ -105,6 +106,7 @@ func english() language {
 		smarthost: "Mail is forwarded by way of %s; DNS is asked for domains only.",
 		routes:    "For some domains another way is set: %s.",
 		others:    "Logs are not passed to third parties. No fingerprints or hashes of e-mails are passed to external services.",
+		habits:    "So that stolen passwords do not serve to write to strangers, it is kept for %s to whom users wrote that have a limit of new recipients: encrypted, and as hashes with a secret key, not as addresses.",
 		audit:     "What our administrators do is logged (who, what, when, for which occasion, never the result) and kept for 365 days.",
 		tls: map[relay.TLSPolicy]string{
 			relay.TLSOpportunistic: "Mail is forwarded under TLS transport encryption if the other side supports it.",
@@ -132,6 +134,9 @@ func (c *Config) statement(l language) []string {
 		l.mails + " " + fmt.Sprintf(l.queue, l.period(c.Queue.Lifetime)),
 		c.passedOn(l) + " " + l.others,
 		c.transport(l),
+	}
+	if c.hasKind(KindSubmission) && c.Submission.Memory > 0 {
+		paragraphs = append(paragraphs, fmt.Sprintf(l.habits, l.period(c.Submission.Memory)))
 	}
 	if c.hasKind(KindMX) && len(c.Relay.Domains) > 0 {
 		text := fmt.Sprintf(l.mx, l.join(c.Relay.Domains))

@@ -22,47 +22,64 @@ import (
 func newUser(c *console) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
-		Short: "Say who may submit: add, list and remove users",
-		Long: `Edit the users file (auth.users_file of the config): who may log in and submit mail.
+		Short: "Say who may submit, and as whom: add, list, modify, remove and show users",
+		Long: `Edit the users file (auth.users_file of the config): who may log in and submit mail,
+the addresses that each may send as, and how much each may send.
+
+A user whose name is a mail address may send as that address, and another one as
+anybody, until "senders" are given; submission.senders of the config changes that for
+all who have none of their own.
 
 Passwords are kept as argon2id hashes. A running daemon takes changes over at
 once; a removed user's open sessions start no further message.`,
 		Example: `  tacet user add anna
+  tacet user modify anna --senders anna@example.org,info@example.org
+  tacet user show anna
   tacet user list
   tacet user remove anna`,
 		Args: subcommand,
 		RunE: nameOneOf,
 	}
-	cmd.AddCommand(newUserAdd(c), newUserList(c), newUserRemove(c))
+	cmd.AddCommand(newUserAdd(c), newUserList(c), newUserModify(c), newUserRemove(c), newUserShow(c))
 	return cmd
 }
 
 func newUserAdd(c *console) *cobra.Command {
 	var generate bool
+	var rules ruleFlags
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user, or give one a new password",
-		Long: `Add a user, or give an existing one a new password.
+		Long: `Add a user, or give an existing one a new password. An existing user keeps the
+addresses and limits that are not given.
 
 The password is the first line of standard input; on a terminal it is asked for
 twice and not shown. With --generate a random one is made and printed.
 
 A name is compared exactly, upper and lower case included. It holds no ":" and
 no control characters and is at most 128 octets long. Name and password are taken
-octet by octet, without Unicode normalisation.`,
-		Example: `  tacet user add anna
+octet by octet, without Unicode normalisation.
+
+` + rulesHelp,
+		Example: `  tacet user add anna@example.org
   tacet user add anna@example.org --generate
+  tacet user add anna --senders anna@example.org,@example.net
   pass show mail/anna | tacet user add anna`,
 		Args: takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.addUser(cmd.Context(), args[0], generate)
+			change, err := rules.change(cmd)
+			if err != nil {
+				return err
+			}
+			return c.addUser(cmd.Context(), args[0], generate, change)
 		},
 	}
+	rules.define(cmd)
 	cmd.Flags().BoolVar(&generate, "generate", false, "make a random password and print it")
 	return cmd
 }
 
-func (c *console) addUser(ctx context.Context, name string, generate bool) error {
+func (c *console) addUser(ctx context.Context, name string, generate bool, change func(*auth.Rules)) error {
 	if err := auth.CheckName(name); err != nil {
 		return usageError{err}
 	}
@@ -84,7 +101,7 @@ func (c *console) addUser(ctx context.Context, name string, generate bool) error
 	if err := c.recordUsers(ctx, config, logging.VerbUserAdd, logging.ScopeUser); err != nil {
 		return err
 	}
-	added, err := users.set(name, auth.NewHash(password, auth.DefaultParams()))
+	rules, added, err := users.set(name, auth.NewHash(password, auth.DefaultParams()), change)
 	if err != nil {
 		return err
 	}
@@ -104,6 +121,7 @@ func (c *console) addUser(ctx context.Context, name string, generate bool) error
 	} else {
 		c.note("%s has a new password", name)
 	}
+	c.noteRules(config, name, rules)
 	return nil
 }
 
@@ -158,7 +176,8 @@ func newUserList(c *console) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the users",
-		Long:  `List the names of the users file in alphabetical order, one a line.`,
+		Long: `List the names of the users file in alphabetical order, one a line. What each may
+send is in "tacet user show".`,
 		Example: `  tacet user list
   tacet user list --json | jq -r .user`,
 		Args: takes(),
@@ -178,12 +197,12 @@ func newUserList(c *console) *cobra.Command {
 			if err := c.recordUsers(cmd.Context(), config, logging.VerbUserList, logging.ScopeAll); err != nil {
 				return err
 			}
-			names, err := auth.CheckFile(content)
-			for _, name := range names {
+			users, err := auth.CheckFile(content)
+			for _, user := range users {
 				if c.json {
-					err = errors.Join(err, c.printJSON(map[string]string{"user": name}))
+					err = errors.Join(err, c.printJSON(map[string]string{"user": user.Name}))
 				} else {
-					fmt.Fprintln(c.out, name)
+					fmt.Fprintln(c.out, user.Name)
 				}
 			}
 			if err != nil {

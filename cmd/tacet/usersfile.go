@@ -56,23 +56,43 @@ func (u *usersFile) lines() ([]string, error) {
 	return strings.Split(text, "\n"), nil
 }
 
-// set gives the user a hash; a user that is new stands at the end.
-func (u *usersFile) set(name, hash string) (added bool, err error) {
+// set gives the user a hash, and rules as change makes them of those there were; a user
+// that is new stands at the end.
+func (u *usersFile) set(name, hash string, change func(*auth.Rules)) (rules auth.Rules, added bool, err error) {
+	rules, added, err = u.edit(name, func(string) string { return hash }, change)
+	if err != nil || !added {
+		return rules, added, err
+	}
 	lines, err := u.lines()
 	if err != nil {
-		return false, err
+		return rules, true, err
 	}
-	added = true
+	change(&rules)
+	return rules, true, u.write(append(lines, auth.Line(name, hash, rules)))
+}
+
+// edit changes the line of a user. missing tells that there is none.
+func (u *usersFile) edit(name string, hash func(string) string, change func(*auth.Rules)) (rules auth.Rules, missing bool, err error) {
+	lines, err := u.lines()
+	if err != nil {
+		return rules, false, err
+	}
+	missing = true
 	for i, line := range lines {
-		if auth.Name(line) == name {
-			lines[i] = name + ":" + hash
-			added = false
+		if auth.Name(line) != name {
+			continue
 		}
+		var old string
+		if _, old, rules, err = auth.SplitLine(line); err != nil {
+			return rules, false, fmt.Errorf("users file, line %d: %w", i+1, err)
+		}
+		change(&rules)
+		lines[i], missing = auth.Line(name, hash(old), rules), false
 	}
-	if added {
-		lines = append(lines, name+":"+hash)
+	if missing {
+		return rules, true, nil
 	}
-	return added, u.write(lines)
+	return rules, false, u.write(lines)
 }
 
 // remove takes the user out; false if there was none of that name.

@@ -43,10 +43,30 @@ func CheckName(name string) error {
 }
 
 // CheckFile returns the users of a users file in alphabetical order. The error
-// joins all faults, each with its line number, none with a hash.
-func CheckFile(content []byte) ([]string, error) {
-	users, err := parseFile(content)
-	return slices.Sorted(maps.Keys(users)), err
+// joins all faults, each with its line number, none with a hash or an address.
+func CheckFile(content []byte) ([]User, error) {
+	accounts, err := parseFile(content)
+	users := make([]User, 0, len(accounts))
+	for _, name := range slices.Sorted(maps.Keys(accounts)) {
+		user := User{Name: name}
+		if rules := accounts[name].rules; rules != nil {
+			user.Rules = *rules
+		}
+		users = append(users, user)
+	}
+	return users, err
+}
+
+// User is what the users file says of a user beside the password.
+type User struct {
+	Name  string
+	Rules Rules
+}
+
+// account is a line of the users file.
+type account struct {
+	hash  hash
+	rules *Rules // nil: none
 }
 
 // Name is the user that a line of the users file is about, empty for a
@@ -60,11 +80,28 @@ func Name(line string) string {
 	return name
 }
 
-func parseFile(content []byte) (map[string]hash, error) {
+// Line makes the line of a user, of a hash by NewHash.
+func Line(name, hash string, r Rules) string {
+	line := name + ":" + hash
+	if text := r.String(); text != "" {
+		line += ":" + text
+	}
+	return line
+}
+
+// SplitLine takes the line of a user apart.
+func SplitLine(line string) (name, hash string, r Rules, err error) {
+	name, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+	hash, rules, _ := strings.Cut(rest, ":")
+	r, err = ParseRules(rules)
+	return name, hash, r, err
+}
+
+func parseFile(content []byte) (map[string]account, error) {
 	if len(content) > maxUsersFile {
 		return nil, fmt.Errorf("the users file is larger than %d MB", maxUsersFile>>20)
 	}
-	users := make(map[string]hash)
+	users := make(map[string]account)
 	var faults []error
 	number := 0
 	for line := range strings.Lines(string(content)) {
@@ -77,7 +114,9 @@ func parseFile(content []byte) (map[string]hash, error) {
 			continue
 		}
 		_, text, found := strings.Cut(strings.TrimSpace(line), ":")
+		text, ruleText, ruled := strings.Cut(text, ":")
 		h, err := parseHash(text)
+		rules, wrong := ParseRules(ruleText)
 		switch _, twice := users[name]; {
 		case !found:
 			faults = append(faults, fmt.Errorf("line %d: want name:hash, as `tacet user add` writes it", number))
@@ -87,8 +126,12 @@ func parseFile(content []byte) (map[string]hash, error) {
 			faults = append(faults, fmt.Errorf("line %d: %w", number, err))
 		case twice:
 			faults = append(faults, fmt.Errorf("line %d: this user stands in the file twice", number))
+		case wrong != nil:
+			faults = append(faults, fmt.Errorf("line %d: %w", number, wrong))
+		case ruled:
+			users[name] = account{h, &rules}
 		default:
-			users[name] = h
+			users[name] = account{hash: h}
 		}
 	}
 	return users, errors.Join(faults...)

@@ -60,7 +60,7 @@ func TestNamesSurviveTheFile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.String().Filter(func(s string) bool { return CheckName(s) == nil }).Draw(t, "name")
 		names, err := CheckFile([]byte("# first\n" + name + ":" + goodHash + "\n"))
-		if err != nil || len(names) != 1 || names[0] != name {
+		if err != nil || len(names) != 1 || names[0].Name != name {
 			t.Fatalf("got %q, %v", names, err)
 		}
 	})
@@ -92,7 +92,7 @@ func FuzzParseFile(f *testing.F) {
 			if CheckName(name) != nil {
 				t.Errorf("a user %q", name)
 			}
-			if p := h.params; p.Memory > maxMemory || p.Time > maxTime || p.Threads > maxThreads || p.Time == 0 || p.Threads == 0 {
+			if p := h.hash.params; p.Memory > maxMemory || p.Time > maxTime || p.Threads > maxThreads || p.Time == 0 || p.Threads == 0 {
 				t.Errorf("a cost of %+v", p)
 			}
 		}

@@ -27,27 +27,29 @@ const maxWaiting = 64
 
 // Users is the users of one users file. All methods may be called at the same time.
 type Users struct {
-	path    string
-	secret  [32]byte // of this process: keys the cache and the choice of a dummy
-	table   atomic.Pointer[table]
-	turns   chan struct{} // one for each hash that may be computed at a time
-	waiting atomic.Int32
+	path     string
+	defaults atomic.Pointer[Defaults]
+	secret   [32]byte // of this process: keys the cache and the choice of a dummy
+	table    atomic.Pointer[table]
+	turns    chan struct{} // one for each hash that may be computed at a time
+	waiting  atomic.Int32
 }
 
 // table is the content of the users file at one time.
 type table struct {
-	users   map[string]hash
+	users   map[string]account
 	dummies []hash // what an unknown user is compared with: one for each cost in the file, as often as it occurs
 	recent  *logins
 }
 
 // Open reads the users file. A file that does not exist has no users: all
 // attempts fail until Reload finds one.
-func Open(path string) (*Users, error) {
+func Open(path string, d Defaults) (*Users, error) {
 	// Each hash keeps one core and its memory busy; one core stays for the mail.
 	turns := min(max(runtime.GOMAXPROCS(0)-1, 1), 4)
 	u := &Users{path: path, turns: make(chan struct{}, turns)}
 	rand.Read(u.secret[:])
+	u.SetDefaults(d)
 	u.table.Store(newTable(nil))
 	if err := u.Reload(); err != nil {
 		return nil, err
@@ -79,10 +81,13 @@ func (u *Users) Reload() error {
 	return nil
 }
 
-func newTable(users map[string]hash) *table {
+// SetDefaults replaces what holds for users whose line does not say otherwise.
+func (u *Users) SetDefaults(d Defaults) { u.defaults.Store(&d) }
+
+func newTable(users map[string]account) *table {
 	t := &table{users: users, recent: newLogins()}
-	for _, h := range users {
-		t.dummies = append(t.dummies, hash{params: h.params, salt: make([]byte, saltLength), key: make([]byte, keyLength)})
+	for _, a := range users {
+		t.dummies = append(t.dummies, hash{params: a.hash.params, salt: make([]byte, saltLength), key: make([]byte, keyLength)})
 	}
 	if len(users) == 0 {
 		t.dummies = []hash{{params: DefaultParams(), salt: make([]byte, saltLength), key: make([]byte, keyLength)}}
@@ -101,13 +106,47 @@ func (u *Users) Exists(user string) bool {
 	return found
 }
 
+// MaySend tells whether the user may send as the address, which is not the null
+// reverse-path: that may be used by all (RFC 5321 §4.5.5).
+func (u *Users) MaySend(user, address string) bool {
+	a, found := u.table.Load().users[user]
+	if !found {
+		return false
+	}
+	if a.rules != nil && a.rules.Senders != nil {
+		return a.rules.Senders.Has(address)
+	}
+	switch u.defaults.Load().Unlisted {
+	case UnlistedAny:
+		return true
+	case UnlistedNone:
+		return false
+	}
+	ownLocal, ownDomain, ok := relay.CanonicalMailbox(user)
+	if !ok || address == user {
+		return true
+	}
+	local, domain, ok := relay.CanonicalMailbox(address)
+	return ok && local == ownLocal && domain == ownDomain
+}
+
+// Quota is how much the user may send.
+func (u *Users) Quota(user string) relay.Quota {
+	all := u.defaults.Load().Quota
+	if rules := u.table.Load().users[user].rules; rules != nil {
+		return rules.Quota(all)
+	}
+	return all
+}
+
 // Authenticate checks the password and returns nil if it is the user's.
 // Otherwise err is a [relay.Rejection]: 535 for a wrong one, alike in text and
 // time for a user that exists (known tells) and one that does not, or 454 when
 // too many attempts are under way or ctx ended.
 func (u *Users) Authenticate(ctx context.Context, user, password string) (known bool, err error) {
 	t := u.table.Load()
-	entry, known := t.users[user]
+	account, known := t.users[user]
+	entry := account.hash
 	sum := u.sum("login", user, password)
 	if known && t.recent.has(sum) {
 		return true, nil

@@ -22,7 +22,7 @@ func users(t *testing.T, lines ...string) *Users {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "users")
 	rewrite(t, path, lines...)
-	u, err := Open(path)
+	u, err := Open(path, Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestUnknownUserTakesAsLong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	costly := Params{Memory: 4 << 10, Time: 2, Threads: 1}
 	rewrite(t, path, "anna:"+NewHash([]byte("secret"), costly))
-	u, err := Open(path)
+	u, err := Open(path, Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestOpenWithoutFile(t *testing.T) {
-	u, err := Open(filepath.Join(t.TempDir(), "users"))
+	u, err := Open(filepath.Join(t.TempDir(), "users"), Defaults{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func BenchmarkRemembered(b *testing.B) {
 	if err := os.WriteFile(path, []byte(line("anna", "secret")), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	u, err := Open(path)
+	u, err := Open(path, Defaults{})
 	if err != nil {
 		b.Fatal(err)
 	}

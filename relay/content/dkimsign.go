@@ -15,12 +15,14 @@ import (
 // Signer puts DKIM signatures (RFC 6376) before what is submitted, with an
 // Ed25519 key (RFC 8463) and an RSA key where the domain of From has both. It streams.
 type Signer struct {
-	keys map[string][]Key // by domain, the newest first
+	keys   map[string][]Key // by domain, the newest first
+	owners Owners
 }
 
-// NewSigner makes a signer of all keys there are, those to come included.
-func NewSigner(keys []Key) *Signer {
-	s := &Signer{keys: make(map[string][]Key)}
+// NewSigner makes a signer of all keys there are, those to come included. What a
+// logged-in user sends is signed only if the user may send as the address in From; nil owners: always.
+func NewSigner(keys []Key, owners Owners) *Signer {
+	s := &Signer{keys: make(map[string][]Key), owners: owners}
 	for _, k := range keys {
 		s.keys[k.Domain] = append(s.keys[k.Domain], k)
 	}
@@ -47,22 +49,22 @@ func (s *Signer) inForce(domain string, now time.Time) (picked []Key) {
 	return nil
 }
 
-// Check implements [relay.Check]. It refuses nothing: mail of a domain without a key
-// passes as it is.
+// Check implements [relay.Check]. It refuses nothing: mail of a domain without a key,
+// or of an author that the user may not send as, passes as it is.
 func (s *Signer) Check(ctx context.Context, m *relay.Message) (relay.Verdict, error) {
-	domain := authorDomain(m.Header)
-	keys := s.inForce(domain, time.Now())
-	if len(keys) == 0 {
+	author := soleAuthor(m.Header)
+	keys := s.inForce(domainOf(author), time.Now())
+	if user := m.Envelope.Origin.User; len(keys) == 0 || s.owners != nil && user != "" && !s.owners.MaySend(user, author) {
 		return relay.Verdict{}, nil
 	}
 	added, err := sign(ctx, m, keys, signedNames(m), time.Now())
 	return relay.Verdict{Added: added}, err
 }
 
-// authorDomain is the domain of the one From address; empty where it is not clear who the
+// soleAuthor is the one From address; empty where it is not clear who the
 // author is: such mail is signed for nobody.
-func authorDomain(header []byte) string {
-	domain, fields := "", 0
+func soleAuthor(header []byte) string {
+	author, fields := "", 0
 	for f := range relay.Fields(header) {
 		if !f.Is("from") {
 			continue
@@ -72,12 +74,12 @@ func authorDomain(header []byte) string {
 		if !ok || len(found) != 1 {
 			return ""
 		}
-		domain = domainOf(found[0])
+		author = found[0]
 	}
 	if fields != 1 {
 		return ""
 	}
-	return domain
+	return author
 }
 
 // signable are the fields that a signature covers (RFC 6376 §5.4.1), lower case.

@@ -75,7 +75,7 @@ func TestSign(t *testing.T) {
 	keys := []Key{newKey(t, "example.org", "e", "ed25519", time.Time{}), newKey(t, "example.org", "r", "rsa", time.Time{})}
 	z := zone{}
 	z.publish(t, keys...)
-	s := NewSigner(keys)
+	s := NewSigner(keys, nil)
 	for name, text := range map[string]string{
 		"mail": signedText, "subdomain": strings.Replace(signedText, "@example.org", "@sub.Example.ORG", 1),
 		"no body": "From: a@example.org\r\n\r\n", "large": signedText + strings.Repeat("line\r\n", 400000),
@@ -107,7 +107,7 @@ func TestSign(t *testing.T) {
 
 // Nobody is signed for who is not clearly the author.
 func TestSignWhom(t *testing.T) {
-	s := NewSigner([]Key{newKey(t, "example.org", "e", "ed25519", time.Time{})})
+	s := NewSigner([]Key{newKey(t, "example.org", "e", "ed25519", time.Time{})}, nil)
 	for _, from := range []string{
 		"From: a@example.net\r\n", "From: a@example.org, b@example.net\r\n", "From: a@example.org\r\nFrom: b@example.net\r\n",
 		"From: a@example.org <b@example.net>\r\n", "From: a@notexample.org\r\n", "From: \"a@example.org\" <b@example.net>\r\n", "Subject: x\r\n",
@@ -126,7 +126,7 @@ func TestKeyRotation(t *testing.T) {
 		newKey(t, "example.org", "old", "ed25519", time.Time{}),
 		newKey(t, "example.org", "new", "ed25519", now),
 		newKey(t, "sub.example.org", "sub", "ed25519", now),
-	})
+	}, nil)
 	for _, c := range []struct {
 		domain string
 		at     time.Time
@@ -143,7 +143,7 @@ func TestKeyRotation(t *testing.T) {
 
 // A message that cannot be read to its end is not signed, and leaves nothing running.
 func TestSignCancelled(t *testing.T) {
-	s := NewSigner([]Key{newKey(t, "example.org", "e", "ed25519", time.Time{})})
+	s := NewSigner([]Key{newKey(t, "example.org", "e", "ed25519", time.Time{})}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if v, err := s.Check(ctx, message(signedText)); err == nil || v.Added != nil {
@@ -208,7 +208,7 @@ func TestParseKey(t *testing.T) {
 }
 
 func BenchmarkSign(b *testing.B) {
-	s := NewSigner([]Key{newKey(b, "example.org", "e", "ed25519", time.Time{}), newKey(b, "example.org", "r", "rsa", time.Time{})})
+	s := NewSigner([]Key{newKey(b, "example.org", "e", "ed25519", time.Time{}), newKey(b, "example.org", "r", "rsa", time.Time{})}, nil)
 	text := signedText + strings.Repeat("a line of a message, as long as most are\r\n", 120)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
@@ -226,7 +226,7 @@ func FuzzSign(f *testing.F) {
 	keys := []Key{newKey(f, "example.org", "e", "ed25519", time.Time{})}
 	z := zone{}
 	z.publish(f, keys...)
-	s := NewSigner(keys)
+	s := NewSigner(keys, nil)
 	f.Fuzz(func(t *testing.T, subject, body string) {
 		lines := func(s string) string {
 			return strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(s, "\r", ""), "\x00", ""), "\n", "\r\n")

@@ -51,7 +51,7 @@ func (v *Verifier) Check(ctx context.Context, m *relay.Message) (relay.Verdict, 
 	if err != nil {
 		return relay.Verdict{}, err
 	}
-	from := authorDomain(m.Header)
+	from := domainOf(soleAuthor(m.Header))
 	policy := v.dmarc(ctx, from, sender, signatures)
 	v.report(m, from, sender, signatures, policy)
 	switch {

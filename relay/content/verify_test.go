@@ -64,7 +64,7 @@ const fromText = "From: a@example.org\r\nSubject: hello\r\n\r\nbody\r\n"
 func TestVerify(t *testing.T) {
 	key := newKey(t, "example.org", "s", "ed25519", time.Time{})
 	record, _ := key.Record()
-	v, err := NewSigner([]Key{key}).Check(t.Context(), message(fromText))
+	v, err := NewSigner([]Key{key}, nil).Check(t.Context(), message(fromText))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func (o *outcomes) Observe(one relay.DMARCOutcome) { *o = append(*o, one) }
 func TestDMARCOutcomes(t *testing.T) {
 	key := newKey(t, "example.org", "s", "ed25519", time.Time{})
 	record, _ := key.Record()
-	signature, err := NewSigner([]Key{key}).Check(t.Context(), message(fromText))
+	signature, err := NewSigner([]Key{key}, nil).Check(t.Context(), message(fromText))
 	if err != nil {
 		t.Fatal(err)
 	}

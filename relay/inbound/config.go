@@ -21,6 +21,7 @@ type Config struct {
 	Events   Events        // nil: no one hears
 	Client   bool          // the client's address goes into the envelope on MX listeners too
 	Helo     bool          // what the client called itself goes into the envelope on MX listeners
+	Users    Submitters    // judges what users submit; nil: nobody does
 	Edge     Edge          // judges clients of MX listeners; nil: nobody does
 	Filters  Filters       // see sessions from MAIL on; nil: none
 	Pause    time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1)

@@ -40,6 +40,21 @@ type Authenticator interface {
 	Exists(user string) bool
 }
 
+// Submitters judges what logged-in users bring to submission listeners. relay/auth
+// and relay/quota fill it. An error is a [*relay.Rejection]. All methods may be called
+// at the same time, and none may wait.
+type Submitters interface {
+	// Sender judges a MAIL command of a user. The allowance is asked about each
+	// recipient of the transaction; nil: there is no limit to them.
+	Sender(user string, from queue.ReversePath) (Allowance, error)
+}
+
+// Allowance is what a user may still send, as one transaction meets it.
+type Allowance interface {
+	// Recipient judges one more recipient that is good otherwise.
+	Recipient(to queue.ForwardPath) error
+}
+
 // Edge judges the clients of MX listeners before they bring anything.
 // relay/edge fills it. An error is a [*relay.Rejection]. All methods may be called
 // at the same time.

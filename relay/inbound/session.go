@@ -25,8 +25,9 @@ type session struct {
 	limits   *Limits
 	peer     netip.Addr // at the other end of the socket
 
-	envelope *queue.Envelope // of the open transaction
-	overfull bool            // a recipient too many is on record
+	envelope  *queue.Envelope // of the open transaction
+	allowance Allowance       // of the user; nil: no limit
+	overfull  bool            // a recipient too many is on record
 
 	attended   bool // Filters were asked
 	attendance *relay.Attendance
@@ -68,6 +69,13 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if err := s.server.config.Relay.AdmitSender(s.mx(), &e.Origin, e.Sender); err != nil {
 		return s.refuse(err, e, nil, queue.StageMail)
 	}
+	var allowance Allowance
+	if users := s.server.config.Users; users != nil && s.user != "" {
+		var err error
+		if allowance, err = users.Sender(s.user, e.Sender); err != nil {
+			return s.refuse(err, e, nil, queue.StageMail)
+		}
+	}
 	if edge := s.server.config.Edge; edge != nil && s.mx() {
 		if err := edge.Sender(s.server.ctx, s.conn.Client(), s.conn.Helo(), e.Sender); err != nil {
 			return s.refuse(err, e, nil, queue.StageMail)
@@ -82,7 +90,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if err := s.attend().Sender(s.server.ctx, e); err != nil {
 		return s.refuse(err, e, nil, queue.StageMail)
 	}
-	s.envelope, s.overfull = e, false
+	s.envelope, s.allowance, s.overfull = e, allowance, false
 	return nil
 }
 
@@ -122,6 +130,11 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 			return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
 		}
 	}
+	if s.allowance != nil {
+		if err := s.allowance.Recipient(r.To); err != nil {
+			return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
+		}
+	}
 	to := queue.Recipient{Path: r.To, Notify: r.Notify, ORcpt: r.ORcpt}
 	if err := s.attendance.Recipient(s.server.ctx, e, &to); err != nil {
 		return s.refuse(err, e, []queue.ForwardPath{r.To}, queue.StageRcpt)
@@ -134,7 +147,7 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 // from go-smtp, which sees an empty one.
 func (s *session) Data(io.Reader) error {
 	e := s.envelope
-	s.envelope = nil // it is the relay's now
+	s.envelope, s.allowance = nil, nil // it is the relay's now
 	id, err := s.server.config.Relay.Accept(s.server.ctx, e, s.conn.Content(),
 		relay.Session{Protocol: s.conn.Protocol(), Client: s.conn.Client(), Peer: s.peer, Helo: s.conn.Helo(), Attendance: s.attendance})
 	switch {
@@ -154,7 +167,7 @@ func (s *session) Data(io.Reader) error {
 
 // Reset gives the transaction up.
 func (s *session) Reset() {
-	s.envelope = nil
+	s.envelope, s.allowance = nil, nil
 	s.attendance.Reset()
 }
 
