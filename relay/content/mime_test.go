@@ -1,6 +1,7 @@
 package content
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -55,16 +56,18 @@ func TestWalk(t *testing.T) {
 // A file name is seen in every reading that a client has of it.
 func TestFileNames(t *testing.T) {
 	for disposition, want := range map[string]string{
-		`attachment; filename=evil.exe`:                           "evil.exe",
-		`attachment; filename="evil.exe. . "`:                     "evil.exe",
-		`attachment; filename="=?utf-8?B?ZXZpbC5leGU=?="`:         "evil.exe",
-		`attachment; filename*=utf-8''evil%2Eexe`:                 "evil.exe",
-		`attachment; filename*0="ev"; filename*1="il.exe"`:        "evil.exe",
-		`attachment; filename*0*=utf-8''ev; filename*1*=il%2Eexe`: "evil.exe",
-		`attachment; filename="a.txt"; filename*=utf-8''evil.exe`: "evil.exe",
-		"attachment; filename=\"evil\u202e.exe\"":                 "evil.exe",
-		`attachment (x); (y) filename=evil.exe`:                   "evil.exe",
-		"attachment;\r\n filename=\"evil.exe\"":                   "evil.exe",
+		`attachment; filename=evil.exe`:                                  "evil.exe",
+		`attachment; filename="evil.exe. . "`:                            "evil.exe",
+		`attachment; filename="=?utf-8?B?ZXZpbC5leGU=?="`:                "evil.exe",
+		`attachment; filename*=utf-8''evil%2Eexe`:                        "evil.exe",
+		`attachment; filename="=?windows-1252?Q?evil=2Eexe?="`:           "evil.exe",
+		`attachment; filename="=?utf-16be?B?AGUAdgBpAGwALgBlAHgAZQ==?="`: "evil.exe",
+		`attachment; filename*0="ev"; filename*1="il.exe"`:               "evil.exe",
+		`attachment; filename*0*=utf-8''ev; filename*1*=il%2Eexe`:        "evil.exe",
+		`attachment; filename="a.txt"; filename*=utf-8''evil.exe`:        "evil.exe",
+		"attachment; filename=\"evil\u202e.exe\"":                        "evil.exe",
+		`attachment (x); (y) filename=evil.exe`:                          "evil.exe",
+		"attachment;\r\n filename=\"evil.exe\"":                          "evil.exe",
 	} {
 		h, err := readPartHeader([]byte("Content-Disposition: " + disposition + "\r\n"))
 		if err != nil || !slices.Contains(h.names, want) {
@@ -160,25 +163,26 @@ func FuzzWalk(f *testing.F) {
 
 func TestRules(t *testing.T) {
 	exe := base64.StdEncoding.EncodeToString([]byte("MZ\x90 a program"))
-	mail := crlf("From: a@example.org\nSubject: =?utf-8?B?QnV5IG5vdw==?=\n" + strings.Replace(mixed, "TVoAAA==", exe, 1))
+	mail := crlf("From: a@example.org\nSubject: =?utf-8?B?QnV5IG5vdw==?=\nComments: =?koi8-r?Q?buy_later?=\n" + strings.Replace(mixed, "TVoAAA==", exe, 1))
 	pattern := regexp.MustCompile
 	for name, c := range map[string]struct {
 		rule Rule
 		want string
 	}{
-		"field":         {Rule{Field: "subject", Pattern: pattern(`(?i)buy now`)}, "550 content"},
-		"field, raw":    {Rule{Field: "subject", Pattern: pattern(`utf-8`)}, "550 content"},
-		"no such field": {Rule{Field: "x-y", Pattern: pattern(``)}, ""},
-		"name":          {Rule{Attachment: pattern(`\.exe$`)}, "550 content"},
-		"other name":    {Rule{Attachment: pattern(`\.scr$`)}, ""},
-		"kind":          {Rule{Kinds: []Kind{KindArchive, KindProgram}}, "550 content"},
-		"other kind":    {Rule{Kinds: []Kind{KindArchive}}, ""},
-		"name and kind": {Rule{Attachment: pattern(`\.pdf$`), Kinds: []Kind{KindProgram}}, ""},
-		"larger":        {Rule{Larger: 100}, "552 size"},
-		"not larger":    {Rule{Larger: 1 << 20}, ""},
-		"all must hold": {Rule{Field: "subject", Pattern: pattern(`buy`), Larger: 100}, ""},
-		"another scope": {Rule{Scope: relay.IncomingOnly, Larger: 1}, ""},
-		"same scope":    {Rule{Scope: relay.SubmissionOnly, Larger: 1}, "552 size"},
+		"field":           {Rule{Field: "subject", Pattern: pattern(`(?i)buy now`)}, "550 content"},
+		"field, raw":      {Rule{Field: "subject", Pattern: pattern(`utf-8`)}, "550 content"},
+		"another charset": {Rule{Field: "comments", Pattern: pattern(`buy later`)}, "550 content"},
+		"no such field":   {Rule{Field: "x-y", Pattern: pattern(``)}, ""},
+		"name":            {Rule{Attachment: pattern(`\.exe$`)}, "550 content"},
+		"other name":      {Rule{Attachment: pattern(`\.scr$`)}, ""},
+		"kind":            {Rule{Kinds: []Kind{KindArchive, KindProgram}}, "550 content"},
+		"other kind":      {Rule{Kinds: []Kind{KindArchive}}, ""},
+		"name and kind":   {Rule{Attachment: pattern(`\.pdf$`), Kinds: []Kind{KindProgram}}, ""},
+		"larger":          {Rule{Larger: 100}, "552 size"},
+		"not larger":      {Rule{Larger: 1 << 20}, ""},
+		"all must hold":   {Rule{Field: "subject", Pattern: pattern(`buy`), Larger: 100}, ""},
+		"another scope":   {Rule{Scope: relay.IncomingOnly, Larger: 1}, ""},
+		"same scope":      {Rule{Scope: relay.SubmissionOnly, Larger: 1}, "552 size"},
 	} {
 		rule := c.rule
 		rule.Name, rule.Action = "it", ActionReject
@@ -213,5 +217,26 @@ func TestRuleActions(t *testing.T) {
 	}
 	if v, err = r.Check(t.Context(), message(structure)); err != nil || v.Rejection != nil {
 		t.Errorf("no rule looks at parts: %+v, %v", v, err)
+	}
+}
+
+// Many rules, and a header as large as they come, take little time; and no longer than there is.
+func TestRuleCost(t *testing.T) {
+	rules := make([]Rule, 10_000)
+	for i := range rules {
+		rules[i] = Rule{Name: "r", Field: "subject", Pattern: regexp.MustCompile(fmt.Sprintf("(?i)(a+)+%d$|buy.*now", i))}
+	}
+	many := NewRules(rules)
+	ordinary := message("From: a@example.org\r\nSubject: =?utf-8?Q?aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?=\r\n\r\n" + strings.Repeat("x", 10<<20))
+	start := time.Now()
+	if v, err := many.Check(t.Context(), ordinary); err != nil || v.Rejection != nil || time.Since(start) > patience {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+	huge := message("Subject:" + strings.Repeat(" =?utf-8?Q?a?=\r\n", 60_000) + "\r\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	start = time.Now()
+	if _, err := many.Check(ctx, huge); err == nil || time.Since(start) > patience {
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"mime"
 	"net/url"
 	"slices"
@@ -212,10 +213,7 @@ func (h *partHeader) takeNames(params map[string]string, base string) error {
 		joined.WriteString(v)
 	}
 	forms := []string{params[base]}
-	if decoded, err := new(mime.WordDecoder).DecodeHeader(params[base]); err == nil {
-		forms = append(forms, decoded)
-	}
-	forms = append(forms, joined.String(), extended(params[base+"*"]))
+	forms = append(forms, decodeWords(params[base]), joined.String(), extended(params[base+"*"]))
 	if encoded {
 		forms = append(forms, extended(joined.String()))
 	}
@@ -269,4 +267,19 @@ func stripComments(s string) string {
 		}
 	}
 	return strings.TrimSpace(b.String())
+}
+
+// decodeWords reads encoded words (RFC 2047). Of a charset that is unknown here the octets stand for
+// themselves, without those that are zero: what matters in a name is ASCII in almost all of them, and mail
+// programs know more charsets.
+func decodeWords(s string) string {
+	d := mime.WordDecoder{CharsetReader: func(_ string, r io.Reader) (io.Reader, error) {
+		b, err := io.ReadAll(r) // of a string in memory
+		return bytes.NewReader(bytes.ReplaceAll(b, []byte{0}, nil)), err
+	}}
+	decoded, err := d.DecodeHeader(s)
+	if err != nil {
+		return s
+	}
+	return decoded
 }

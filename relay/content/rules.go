@@ -3,7 +3,6 @@ package content
 import (
 	"context"
 	"errors"
-	"mime"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,15 +39,17 @@ const (
 // structure can be read in two ways, or has no end, is refused: a rule that one client's
 // reading escapes is none.
 type Rules struct {
-	rules []Rule
-	mime  bool
-	hits  []atomic.Int64
+	rules  []Rule
+	mime   bool // some look at parts
+	header bool // some look at fields
+	hits   []atomic.Int64
 }
 
 // NewRules makes the check of all rules.
 func NewRules(rules []Rule) *Rules {
 	r := &Rules{rules: rules, hits: make([]atomic.Int64, len(rules))}
 	r.mime = slices.ContainsFunc(rules, func(one Rule) bool { return one.parts() })
+	r.header = slices.ContainsFunc(rules, func(one Rule) bool { return one.Field != "" })
 	return r
 }
 
@@ -78,13 +79,17 @@ func (r *Rules) Check(ctx context.Context, m *relay.Message) (relay.Verdict, err
 			return relay.Verdict{}, err
 		}
 	}
+	var fields readings
+	if r.header {
+		fields = newReadings(m.Header)
+	}
 	var v relay.Verdict
 	for i := range r.rules {
 		if err := ctx.Err(); err != nil {
 			return relay.Verdict{}, err
 		}
 		rule := &r.rules[i]
-		if !rule.covers(m) || !rule.matches(m, parts) {
+		if !rule.covers(m) || !rule.matches(m, fields, parts) {
 			continue
 		}
 		r.hits[i].Add(1)
@@ -102,30 +107,29 @@ func (r *Rule) covers(m *relay.Message) bool {
 	return r.Scope == relay.Everywhere || (r.Scope == relay.SubmissionOnly) == m.Envelope.Origin.Submission
 }
 
-func (r *Rule) matches(m *relay.Message, parts []Part) bool {
+func (r *Rule) matches(m *relay.Message, fields readings, parts []Part) bool {
 	if r.Larger > 0 && m.Size <= r.Larger {
 		return false
 	}
-	if r.Field != "" && !r.matchesField(m.Header) {
+	if r.Field != "" && !slices.ContainsFunc(fields[r.Field], r.Pattern.MatchString) {
 		return false
 	}
 	return !r.parts() || slices.ContainsFunc(parts, r.matchesPart)
 }
 
-func (r *Rule) matchesField(header []byte) bool {
+// readings are the values of a message's fields in every reading, by the name: made once for all rules.
+type readings map[string][]string
+
+func newReadings(header []byte) readings {
+	all := make(readings)
 	for f := range relay.Fields(header) {
-		if !f.Is(r.Field) {
-			continue
-		}
-		value := f.Unfolded()
-		if r.Pattern.Match(value) {
-			return true
-		}
-		if decoded, err := new(mime.WordDecoder).DecodeHeader(string(value)); err == nil && r.Pattern.MatchString(decoded) {
-			return true
+		name, value := strings.ToLower(string(f.Name)), string(f.Unfolded())
+		all[name] = append(all[name], value)
+		if decoded := decodeWords(value); decoded != value {
+			all[name] = append(all[name], decoded)
 		}
 	}
-	return false
+	return all
 }
 
 func (r *Rule) matchesPart(p Part) bool {

@@ -57,6 +57,6 @@ var (
 // The limits of what is kept of an answer.
 const (
 	keepMX    = 20 // MX records, of the best preference
-	keepAddrs = 8  // addresses of one family
+	keepAddrs = 64 // addresses of one family: SPF has to see all of them
 	maxChain  = 10 // CNAME records followed
 )
