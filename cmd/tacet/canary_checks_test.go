@@ -156,6 +156,7 @@ source = "file:%s"
 [edge]
 address_lists = ["%s.example"]
 domain_lists = ["%s.example"]
+lists_purpose = "to keep spammers out"
 
 [clamd]
 address = %q

@@ -70,13 +70,14 @@ var configInputs = map[string]string{
 	"delivery.timeouts": "numbers", "dns": "dns.text", "queue": "numbers", "keys": "where the master key is", "limits": "numbers",
 	"clamd": "scanner.signature", "verify": "spf.local", "log": "names and periods of our own", "metrics": "an address of our own",
 	listenerTables: "listed.client", routeTables: "smarthost.password", dkimTables: "keys of our own", ruleTables: "rule.pattern", milterTables: "filter.reply",
+	hashListTables: "digests alone: TestEveryPacketIsADigest has canaries of its own", "pyzor": "digests alone: TestEveryPacketIsADigest has canaries of its own",
 }
 
 // Each section of the config has its canary, or nothing of anyone else in it.
 func TestCanariesCoverTheConfig(t *testing.T) {
 	w := newCanaryWorld(t, "127.0.0.1:0")
 	w.message() // makes those of a message
-	names := []string{listenerTables, routeTables, dkimTables, ruleTables, milterTables}
+	names := []string{listenerTables, routeTables, dkimTables, ruleTables, milterTables, hashListTables}
 	for _, s := range new(Config).sections() {
 		names = append(names, s.name)
 	}

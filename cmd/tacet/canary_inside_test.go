@@ -111,7 +111,7 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 	s.daemon = &daemon{config: config, ops: ops, failed: make(chan error, 1)}
 	s.certs.ops = ops
 	for _, step := range []func(context.Context) error{
-		s.openStore, s.openJournal, s.recordGrants, s.openIncidents, s.openPolicies, s.openReports, s.assembleHooked, s.openUsers, s.loadCertificate,
+		s.openStore, s.openJournal, s.recordGrants, s.openIncidents, s.openPolicies, s.openReports, s.openLedger, s.assembleHooked, s.openUsers, s.loadCertificate,
 		s.listenHooked, s.openControlHooked, s.openMetrics,
 	} {
 		if err := step(t.Context()); err != nil {

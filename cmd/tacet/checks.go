@@ -10,12 +10,13 @@ import (
 	"tacet/logging"
 	"tacet/relay"
 	"tacet/relay/content"
+	"tacet/relay/reputation"
 )
 
 // checks are the content checks that the config asks for, in the order in which a
-// message meets them; observer hears of DMARC, nil: no one does. Signing comes last: what was changed before it is signed.
+// message meets them; ledger counts what is asked outside, observer hears of DMARC, nil: no one does. Signing comes last: what was changed before it is signed.
 // signer is that of the relay's own mail; nil: there are no keys.
-func (c *Config) checks(rules *content.Rules, author *content.Author, observer relay.DMARCObserver) (all []relay.Inspection, signer relay.Check, _ error) {
+func (c *Config) checks(rules *content.Rules, author *content.Author, ledger *reputation.Ledger, observer relay.DMARCObserver) (all []relay.Inspection, signer relay.Check, _ error) {
 	if c.Submission.HeaderFrom == FromOwn {
 		all = append(all, relay.Inspection{Check: author, Scope: relay.SubmissionOnly})
 	}
@@ -32,6 +33,7 @@ func (c *Config) checks(rules *content.Rules, author *content.Author, observer r
 	if len(c.Rules) > 0 {
 		all = append(all, relay.Inspection{Check: rules})
 	}
+	all = append(all, c.fingerprints(ledger)...)
 	if c.Clamd.Address != "" {
 		network, address, err := splitScanner(c.Clamd.Address)
 		if err != nil {
@@ -68,7 +70,7 @@ func (d *daemon) core(c *Config) (relay.Config, error) {
 	if d.dmarc != nil {
 		observer = d.dmarc
 	}
-	checks, signer, err := c.checks(rules, &content.Author{Owners: logins{d.users, &d.selftest}, Refused: &d.authors}, observer)
+	checks, signer, err := c.checks(rules, &content.Author{Owners: logins{d.users, &d.selftest}, Refused: &d.authors}, d.ledger, observer)
 	if err != nil {
 		return config, err
 	}

@@ -43,9 +43,20 @@ func (h takesAll) Accept(_ context.Context, _ *queue.Envelope, content io.Reader
 	return queue.NewID(time.Now()), nil
 }
 
-// startChecked starts a daemon in dir with more of a config. Its listeners are one for
-// submission without a login, and one for mail to example.org.
+// startChecked starts a daemon in dir with more of a config.
 func startChecked(t *testing.T, dir, more string) *checkedRelay {
+	t.Helper()
+	file, mail := checkedConfig(t, dir, more)
+	config, err := LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &checkedRelay{daemon: runDaemon(t, config, deps{}), dir: dir, mail: mail}
+}
+
+// checkedConfig writes a config with more of it to dir, and starts the next hop that it leads
+// to. Its listeners are one for submission without a login, and one for mail to example.org.
+func checkedConfig(t *testing.T, dir, more string) (file string, mail chan string) {
 	t.Helper()
 	hop := takesAll{mail: make(chan string, 10)}
 	l, err := inbound.Listen(t.Context(), "127.0.0.1:0")
@@ -55,7 +66,7 @@ func startChecked(t *testing.T, dir, more string) *checkedRelay {
 	server := inbound.New(inbound.Config{Hostname: "hop.example", Relay: hop})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l, inbound.Listener{Kind: inbound.MX, TLS: inbound.NoTLS}) }()
-	file := filepath.Join(dir, "tacet.toml")
+	file = filepath.Join(dir, "tacet.toml")
 	text := fmt.Sprintf(`hostname = "relay.example.org"
 data_dir = "data"
 [auth]
@@ -78,10 +89,6 @@ tls = "none"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	config, err := LoadConfig(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { // after the daemon's end
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -90,8 +97,7 @@ tls = "none"
 			t.Error(err)
 		}
 	})
-	d := runDaemon(t, config, deps{})
-	return &checkedRelay{daemon: d, dir: dir, mail: hop.mail}
+	return file, hop.mail
 }
 
 // send gives a message to the i-th listener.

@@ -44,6 +44,8 @@ type Config struct {
 	Clamd      ClamdConfig
 	Milters    []MilterConfig
 	Verify     VerifyConfig
+	HashLists  []HashListConfig
+	Pyzor      PyzorConfig
 
 	source source
 }
@@ -120,6 +122,7 @@ type PrimaryConfig struct {
 // EdgeConfig is [edge]: what clients of mx listeners are judged by.
 type EdgeConfig struct {
 	AddressLists, DomainLists []string
+	ListsPurpose              string
 	Helo                      bool
 	Pause, Greylist           time.Duration
 	Connections, Messages     int
@@ -320,6 +323,7 @@ func DefaultConfig() *Config {
 		Limits: LimitsConfig{Connections: 10000, ConnectionsPerClient: 50, CommandTimeout: 5 * time.Minute, MinContentRate: 500},
 		Log:    LogConfig{Retention: maxRetention},
 		Clamd:  ClamdConfig{Called: Called{Timeout: time.Minute}},
+		Pyzor:  PyzorConfig{Threshold: 5, Called: outside5s()},
 	}
 }
 

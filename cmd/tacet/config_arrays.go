@@ -16,6 +16,7 @@ func (c *Config) arrays() []array {
 		arrayOf(routeTables, "delivery.timeouts", &c.Delivery.Routes, func() RouteConfig { return RouteConfig{} }, (*RouteConfig).keys),
 		arrayOf(dkimTables, "limits", &c.DKIM, func() DKIMConfig { return DKIMConfig{} }, (*DKIMConfig).keys),
 		arrayOf(milterTables, "limits", &c.Milters, newMilter, (*MilterConfig).keys),
+		arrayOf(hashListTables, "clamd", &c.HashLists, newHashList, (*HashListConfig).keys),
 		arrayOf(ruleTables, "limits", &c.Rules, func() RuleConfig { return RuleConfig{} }, (*RuleConfig).keys),
 	}
 }

@@ -31,6 +31,7 @@ const (
 	dkimTables     = "dkim"
 	ruleTables     = "rule"
 	milterTables   = "milter"
+	hashListTables = "hash_list"
 )
 
 const day = 24 * time.Hour
@@ -84,6 +85,7 @@ func (c *Config) incomingSections() []section {
 		{"edge", []key{
 			{"address_lists", domainsValue{&c.Edge.AddressLists}, "block lists (DNS zones) that a client's address must not be on, such as \"zen.spamhaus.org\". They learn the addresses of clients"},
 			{"domain_lists", domainsValue{&c.Edge.DomainLists}, "block lists that a sender's domain must not be on. They learn the domains of senders"},
+			{"lists_purpose", textValue{&c.Edge.ListsPurpose, purposeText}, "why these lists are asked, in your words, for the privacy report, statement and record. Needed where there is a list"},
 			{"helo", boolValue{&c.Edge.Helo}, "refuse clients that do not name themselves by a full host name or their own address, or take our name"},
 			{"greet_pause", durationValue{&c.Edge.Pause, 0, 30 * time.Second}, "before the greeting; who speaks during it is no mail server and turned away. \"0s\": none"},
 			{"greylist", durationValue{&c.Edge.Greylist, 0, time.Hour}, "how long a sender has to wait at the first time, such as \"5m\"; kept in memory, as hashes. \"0s\": nobody has to"},
@@ -158,6 +160,7 @@ func (c *Config) upkeepSections() []section {
 		{"clamd", append([]key{
 			{"address", textValue{&c.Clamd.Address, scannerAddress}, "socket of ClamAV's daemon, \"unix:/run/clamav/clamd.ctl\" or \"tcp:127.0.0.1:3310\": all content goes there. Empty: no scan"},
 		}, c.Clamd.Called.keys()...)},
+		{"pyzor", c.Pyzor.keys()},
 		{"verify", []key{
 			{"scope", enumValue[VerifyScope]{&c.Verify.Scope, []string{"none", "incoming", "all"}}, "which mail SPF, DKIM and DMARC are looked up for; the result is in its Authentication-Results field. The DNS learns domains, never an address"},
 			{"spf", enumValue[Enforcement]{&c.Verify.SPF, enforcements()}, "what becomes of mail that SPF fails"},

@@ -20,6 +20,7 @@ func (c *Config) validate(f *faults) {
 	c.validateDKIM(f)
 	c.validateRules(f)
 	c.validateSubmission(f)
+	c.validateOutside(f)
 	line := c.source.lines
 	// sun_path of unix(7) holds 108 octets with the final NUL.
 	if n := len(c.controlSocket()); n > 107 {

@@ -18,6 +18,7 @@ import (
 	"tacet/logging"
 	"tacet/queue"
 	"tacet/relay/quota"
+	"tacet/relay/reputation"
 )
 
 // QueueActions is what an operator does to queued messages. The relay fills
@@ -44,8 +45,9 @@ type control struct {
 	logRead     *logRead
 	erase       func(context.Context, logging.Person) (logging.Traces, error)
 	incidents   *logging.Incidents
-	config      func(io.Writer) // that is in effect, as TOML
-	usage       *quota.Meter    // nil: nobody may submit
+	config      func(io.Writer)          // that is in effect, as TOML
+	usage       *quota.Meter             // nil: nobody may submit
+	asked       func() []reputation.Line // of services outside, in numbers
 	sendCanary  func(context.Context, url.Values) (id string, err error)
 	openContent func(context.Context, queue.ID) (io.ReadCloser, error)
 	log         *log.Logger // of the HTTP server

@@ -17,6 +17,7 @@ import (
 
 func (c *control) handleIncidents(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/config", c.answerConfig)
+	mux.HandleFunc("GET /v1/asked", c.answerAsked)
 	mux.HandleFunc("POST /v1/privacy/export", c.answerExport)
 	mux.HandleFunc("POST /v1/privacy/selftest", c.answerSelftest)
 	mux.HandleFunc("GET /v1/incidents", c.listIncidents)

@@ -23,6 +23,7 @@ import (
 	"tacet/relay/outbound"
 	"tacet/relay/quota"
 	"tacet/relay/recipients"
+	"tacet/relay/reputation"
 	"tacet/relay/tlspolicy/mtasts"
 	"tacet/relay/tlsrpt"
 )
@@ -49,6 +50,7 @@ type daemon struct {
 	policies   *mtasts.Cache
 	reports    *tlsrpt.Collector   // nil: none are made
 	dmarc      *dmarcrpt.Collector // likewise
+	ledger     *reputation.Ledger
 	client     *outbound.Client
 	relay      *relay.Relay
 	users      *auth.Users              // nil without submission
@@ -91,7 +93,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.openReports, d.openDMARCReports, d.openUsers, d.assemble, d.loadCertificate,
+		d.openPolicies, d.openReports, d.openDMARCReports, d.openLedger, d.openUsers, d.assemble, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {

@@ -30,6 +30,7 @@ func (d *daemon) newControl() (*control, error) {
 		incidents:   d.incidents,
 		config:      d.printConfig,
 		usage:       d.quota,
+		asked:       d.ledger.Lines,
 		sendCanary:  d.sendCanary,
 		openContent: d.openContent,
 		log:         logging.Withheld(d.ops),

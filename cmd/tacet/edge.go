@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"net/netip"
 	"strings"
 
 	"tacet/relay/edge"
@@ -11,7 +8,7 @@ import (
 )
 
 // guard judges clients of mx listeners, nil if the config does not ask for it.
-func (c *Config) guard(r *routes) *edge.Guard {
+func (c *Config) guard(lists edge.Lists) *edge.Guard {
 	e := &c.Edge
 	if len(e.AddressLists)+len(e.DomainLists)+e.Connections+e.Messages == 0 && e.Greylist == 0 && !e.Helo {
 		return nil
@@ -22,18 +19,6 @@ func (c *Config) guard(r *routes) *edge.Guard {
 	}
 	return edge.New(edge.Config{
 		AddressLists: e.AddressLists, DomainLists: e.DomainLists, Helo: e.Helo, Own: own,
-		Greylist: e.Greylist, Connections: e.Connections, Messages: e.Messages, Resolver: listResolver{r},
+		Greylist: e.Greylist, Connections: e.Connections, Messages: e.Messages, Lists: lists,
 	})
-}
-
-// listResolver asks the DNS about block lists, with the resolvers in use.
-type listResolver struct{ routes *routes }
-
-// Addresses implements edge.Resolver.
-func (l listResolver) Addresses(ctx context.Context, name string) ([]netip.Addr, error) {
-	answer, err := l.routes.dns.Load().Addrs(ctx, name)
-	if errors.Is(err, route.ErrNoSuchName) {
-		return nil, nil
-	}
-	return answer.V4, err
 }

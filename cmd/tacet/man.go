@@ -57,6 +57,9 @@ func exampleConfig() *Config {
 	c.Milters = []MilterConfig{newMilter()}
 	c.Milters[0].Address = "unix:/run/rspamd/milter.sock"
 	c.Rules = []RuleConfig{{Name: "no-programs", Attachment: `\.(exe|scr|js|vbs|lnk)$`}}
+	c.HashLists = []HashListConfig{newHashList()}
+	c.HashLists[0].Name, c.HashLists[0].Purpose = "Spamhaus HBL", "to keep known malware and phishing out"
+	c.HashLists[0].Attachments = "_file.key.hbl.dq.spamhaus.net"
 	c.Log.Dir = "/var/lib/tacet/log"
 	c.complete()
 	return c

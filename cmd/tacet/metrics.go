@@ -70,6 +70,7 @@ func (d *daemon) meters() meters {
 	m.submission(d)
 	m.outbound(d.client)
 	m.primary(d)
+	m.asked(d.ledger)
 	m.add(prometheus.GaugeValue, "healthy", "1 if the relay does its work.", nil, func() float64 {
 		if d.health().OK {
 			return 1

@@ -11,6 +11,7 @@ import (
 	"tacet/relay"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
+	"tacet/relay/reputation"
 	"tacet/relay/route"
 )
 
@@ -160,7 +161,7 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 	}
 	if len(c.Relay.Domains) > 0 {
 		config.Turn, config.Pause = turner{d}, c.Edge.Pause
-		if guard := c.guard(&d.routes); guard != nil {
+		if guard := c.guard(reputation.NewLists(&d.routes, d.ledger)); guard != nil {
 			config.Edge = guard
 		}
 		config.Helo = c.Primary.Introduce != relay.IntroduceNone

@@ -19,8 +19,11 @@ type policy struct {
 	Fields     []policyField   `json:"fields"`
 	Periods    []policyPeriod  `json:"periods"`
 	Recipients []policyParty   `json:"recipients"`
+	Asked      []askedService  `json:"asked"` // in numbers
 	Widened    []policySetting `json:"widened"`
 	Narrowed   []policySetting `json:"narrowed"`
+
+	fingerprints bool // go to someone
 }
 
 // policyField is one key of the relay log.
@@ -50,7 +53,7 @@ type policySetting struct {
 }
 
 func (c *Config) policy() policy {
-	p := policy{Hostname: c.Hostname, Widened: []policySetting{}, Narrowed: []policySetting{}}
+	p := policy{Hostname: c.Hostname, Asked: []askedService{}, Widened: []policySetting{}, Narrowed: []policySetting{}, fingerprints: c.fingerprinted()}
 	for _, f := range logging.Schema() {
 		if !strings.Contains(f.Key, ".") {
 			p.Fields = append(p.Fields, policyField{f.Key, f.Meaning, days(c.fieldPeriod(f.Key))})
@@ -80,6 +83,9 @@ func (c *Config) policy() policy {
 		if c.Submission.Memory > 0 {
 			p.Periods = append(p.Periods, policyPeriod{"to whom users wrote that have a limit of new recipients", configDuration(c.Submission.Memory) + " from the last message; encrypted keyed hashes, no addresses"})
 		}
+	}
+	if len(c.outsideParties()) > 0 {
+		p.Periods = append(p.Periods, policyPeriod{"counts of what was asked of services outside", "365 days; encrypted, by service and day, and of nobody"})
 	}
 	p.Recipients = c.parties()
 	c.judge(&p)
@@ -127,12 +133,7 @@ func (c *Config) parties() []policyParty {
 	if c.Delivery.Fallback != "" {
 		parties = append(parties, policyParty{c.Delivery.Fallback, "mail that no MX of its domain takes for now"})
 	}
-	if len(c.Edge.AddressLists) > 0 {
-		parties = append(parties, policyParty{strings.Join(c.Edge.AddressLists, ", "), "the addresses of clients that bring mail for relay domains"})
-	}
-	if len(c.Edge.DomainLists) > 0 {
-		parties = append(parties, policyParty{strings.Join(c.Edge.DomainLists, ", "), "the domains of senders to relay domains"})
-	}
+	parties = append(parties, c.outsideParties()...)
 	for _, r := range c.Delivery.Routes {
 		who := r.NextHop
 		if who == "" {
@@ -237,6 +238,10 @@ func shorter(period func(*Config) time.Duration) func(*Config, string) direction
 var harmless = []string{
 	"rule.name", "rule.scope", "rule.field", "rule.pattern", "rule.attachment", "rule.kinds", "rule.larger", "rule.action",
 	"verify.spf", "verify.dmarc",
+	"edge.lists_purpose",
+	"hash_list.name", "hash_list.purpose", "hash_list.link_form", "hash_list.answers", "hash_list.action",
+	"hash_list.scope", "hash_list.timeout", "hash_list.on_failure",
+	"pyzor.purpose", "pyzor.threshold", "pyzor.action", "pyzor.scope", "pyzor.timeout", "pyzor.on_failure",
 	"milter.scope", "milter.timeout", "milter.on_failure",
 	"clamd.scope", "clamd.timeout", "clamd.on_failure",
 	"submission.senders", "submission.header_from", "submission.messages_per_hour", "submission.messages_per_day",
@@ -285,6 +290,10 @@ func effects() map[string]effect {
 		"verify.dmarc_reports": {is(widens, "true"), "authors' domains learn from which addresses mail came in their name"},
 		"milter.address":       {scanner, "a program on another machine sees envelopes, clients and the content of mail"},
 		"clamd.address":        {scanner, "a program on another machine sees the content of mail"},
+
+		"hash_list.attachments": {isNot(widens, ""), "the operator of this list learns hashes (SHA-256) of attachments"},
+		"hash_list.links":       {isNot(widens, ""), "the operator of this list learns hashes (SHA-256) of links"},
+		"pyzor.address":         {isNot(widens, ""), "the operator of this server learns a hash (SHA-1) of the text of mail"},
 
 		"keys.master": {func(c *Config, _ string) direction {
 			if c.ownKeyFile() {
@@ -366,7 +375,11 @@ func (c *Config) judge(p *policy) {
 				continue
 			}
 			setting := policySetting{prefix + k.name, k.value.String(), e.means}
-			switch e.judge(c, setting.Value) {
+			verdict := e.judge(c, setting.Value)
+			if prefix == "edge." || prefix == hashListTables+"." {
+				setting.Value = withoutKeys(setting.Value)
+			}
+			switch verdict {
 			case widens:
 				p.Widened = append(p.Widened, setting)
 			case narrows:
@@ -410,7 +423,12 @@ func (p *policy) print(out *lineWriter) {
 	for _, r := range p.Recipients {
 		out.line("  %s: %s", r.Who, r.What)
 	}
-	out.line("  nobody gets logs, telemetry or fingerprints")
+	nobody := "nobody gets logs, telemetry or fingerprints"
+	if p.fingerprints {
+		nobody = "nobody gets logs or telemetry, and of fingerprints no more than is said here"
+	}
+	out.line("  %s", nobody)
+	p.printAsked(out)
 	for _, part := range []struct {
 		title string
 		list  []policySetting

@@ -57,6 +57,19 @@ address = "tcp:192.0.2.7:3310"
 scope = "incoming"
 [[milter]]
 address = "tcp:192.0.2.7:11332"
+[edge]
+address_lists = ["abcdefghij0123456789abcdef.zen.example"]
+domain_lists = ["dbl.example"]
+lists_purpose = "to keep known senders of spam out"
+[[hash_list]]
+name = "Example HBL"
+purpose = "to refuse known malware and phishing"
+attachments = "_file.key.hbl.example"
+links = "_url.key.hbl.example"
+[pyzor]
+address = "pyzor.example:24441"
+purpose = "to recognize bulk mail"
+scope = "incoming"
 [[dkim]]
 domain = "example.org"
 selector = "s1"
@@ -154,8 +167,11 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"primary.tls":                     {"[primary]\ntls = \"none\"", "Wider"},
 		"primary.introduce":               {"[primary]\nintroduce = \"xclient\"", "Wider"},
 		"log.incoming_client":             {"[log]\nincoming_client = true", "Wider"},
-		"edge.address_lists":              {"[edge]\naddress_lists = [\"zen.example\"]", "Wider"},
-		"edge.domain_lists":               {"[edge]\ndomain_lists = [\"dbl.example\"]", "Wider"},
+		"edge.address_lists":              {"[edge]\nlists_purpose = \"x\"\naddress_lists = [\"zen.example\"]", "Wider"},
+		"edge.domain_lists":               {"[edge]\nlists_purpose = \"x\"\ndomain_lists = [\"dbl.example\"]", "Wider"},
+		"hash_list.attachments":           {"[[hash_list]]\nname = \"x\"\npurpose = \"x\"\nattachments = \"_file.hbl.example\"", "Wider"},
+		"hash_list.links":                 {"[[hash_list]]\nname = \"x\"\npurpose = \"x\"\nlinks = \"_url.hbl.example\"", "Wider"},
+		"pyzor.address":                   {"[pyzor]\naddress = \"pyzor.example:24441\"\npurpose = \"x\"", "Wider"},
 		"recipients.probe":                {"[recipients]\nprobe = true", "Wider"},
 		"primary.lifetime":                {"[primary]\nlifetime = \"30d\"", "Wider"},
 		"delivery.deny_special_addresses": {"[delivery]\ndeny_special_addresses = false", "Wider"},

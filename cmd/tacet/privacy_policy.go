@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,9 +64,9 @@ func newPrivacyReport(c *console) *cobra.Command {
 		Use:   "report",
 		Short: "Show the privacy policy that is in effect",
 		Long: `Show what the running relay keeps of people and for how long, who else learns
-something, and every setting that is wider or narrower than the defaults. The
-defaults are the strictest there is.`,
-		Example: "  tacet privacy report\n  tacet privacy report --json | jq .widened",
+something, what was asked of services outside in numbers, and every setting that is
+wider or narrower than the defaults. The defaults are the strictest there is.`,
+		Example: "  tacet privacy report\n  tacet privacy report --json | jq .widened,.asked",
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := c.runningConfig(cmd.Context())
@@ -76,6 +77,11 @@ defaults are the strictest there is.`,
 				return err
 			}
 			report := config.policy()
+			lines, err := c.readLedger(cmd.Context(), config)
+			if err != nil {
+				return err
+			}
+			report.Asked = askedServices(lines, time.Now())
 			if c.json {
 				return c.printJSON(report)
 			}

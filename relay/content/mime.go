@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strings"
 
@@ -30,7 +28,12 @@ type Part struct {
 	Names  []string // file names, lower case: as they stand and decoded
 	Kind   Kind     // by its content
 	Size   int64    // decoded octets
-	Digest [sha256.Size]byte
+	Digest relay.Digest
+
+	// Kept only if the walk keeps text, and then of text/* parts decoded, of others as
+	// it stands, without the lines that have no blank and more than nine octets.
+	Text    []byte
+	Charset string // lower case; "" where none is said
 }
 
 // Why a structure is refused: mail clients and scanners would read it differently, or
@@ -43,7 +46,12 @@ var (
 // walk goes over the leaves of a message, in memory bounded by its limits.
 // An error is errAmbiguous or errTooDeep, wrapped, or else about reading.
 func walk(ctx context.Context, m *relay.Message, visit func(*Part) error) error {
-	w := &walker{visit: visit}
+	return walkText(ctx, m, 0, visit)
+}
+
+// walkText is a walk that keeps so many octets of text, over all parts.
+func walkText(ctx context.Context, m *relay.Message, keep int, visit func(*Part) error) error {
+	w := &walker{visit: visit, keep: keep}
 	if err := w.header(m.Header); err != nil {
 		return err
 	}
@@ -72,6 +80,7 @@ type walker struct {
 	visit func(*Part) error
 	open  []string // boundaries of the multiparts under way; "" for a message within the message
 	parts int
+	keep  int // octets of text that may still be kept
 
 	head   []byte // header of a part under way
 	inHead bool
@@ -84,7 +93,8 @@ type leaf struct {
 	decode  decoder
 	text    bool
 	held    []byte // a line end that may belong to the boundary behind it
-	hash    hash.Hash
+	hash    relay.Digester
+	keep    *int
 	pending []byte // decoded, yet to be hashed: lines are short, and the hash likes blocks
 	beginOf []byte
 }
@@ -170,8 +180,8 @@ func (w *walker) header(block []byte) error {
 		return fmt.Errorf("a part whose content is elsewhere: %w", errAmbiguous)
 	}
 	w.leaf = &leaf{
-		Part:   Part{Type: h.kind, Names: h.names},
-		decode: newDecoder(h.encoding), text: strings.HasPrefix(h.kind, "text/"), hash: sha256.New(),
+		Part:   Part{Type: h.kind, Names: h.names, Charset: h.charset},
+		decode: newDecoder(h.encoding), text: strings.HasPrefix(h.kind, "text/"), hash: relay.NewDigester(), keep: &w.keep,
 	}
 	return nil
 }
@@ -218,6 +228,9 @@ func (l *leaf) take(line []byte, start bool) error {
 		}
 	}
 	content := bytes.TrimRight(line, "\r\n")
+	if !l.text && *l.keep > 0 && (len(content) < longWord || bytes.ContainsAny(content, " \t")) {
+		l.keepText(line)
+	}
 	var err error
 	if len(l.held) > 0 {
 		err = l.write(l.decode.line(l.held, false))
@@ -233,15 +246,24 @@ func (l *leaf) write(decoded []byte, err error) error {
 	if err != nil {
 		return err
 	}
+	if l.text && *l.keep > 0 {
+		l.keepText(decoded)
+	}
 	if room := sniffed - len(l.beginOf); room > 0 {
 		l.beginOf = append(l.beginOf, decoded[:min(room, len(decoded))]...)
 	}
 	l.Size += int64(len(decoded))
 	if l.pending = append(l.pending, decoded...); len(l.pending) >= hashBlock {
-		l.hash.Write(l.pending)
+		_, _ = l.hash.Write(l.pending)
 		l.pending = l.pending[:0]
 	}
 	return nil
+}
+
+func (l *leaf) keepText(b []byte) {
+	b = b[:min(len(b), *l.keep)]
+	l.Text = append(l.Text, b...)
+	*l.keep -= len(b)
 }
 
 // hashBlock is how much is hashed at a time.
@@ -251,9 +273,9 @@ func (l *leaf) end() error {
 	if err := l.write(l.decode.end()); err != nil {
 		return err
 	}
-	l.hash.Write(l.pending)
+	_, _ = l.hash.Write(l.pending)
 	l.Kind = kindOf(l.beginOf)
-	l.hash.Sum(l.Digest[:0])
+	l.Digest = l.hash.Digest()
 	return nil
 }
 

@@ -21,6 +21,7 @@ type partHeader struct {
 	kind     string // media type
 	boundary string
 	encoding string
+	charset  string
 	names    []string
 }
 
@@ -107,6 +108,7 @@ func (h *partHeader) contentType(f *relay.Field) error {
 	}
 	h.kind = major + "/" + minor
 	h.boundary = params["boundary"]
+	h.charset = strings.ToLower(params["charset"])
 	return h.takeNames(params, "name")
 }
 

@@ -22,13 +22,14 @@ type Config struct {
 	Connections int           // of one client network in a minute; 0: no limit
 	Messages    int           // of one client network in a minute; 0: no limit
 
-	Resolver Resolver // asked for lists
+	Lists Lists // asked for the zones
 }
 
-// Resolver looks names up.
-type Resolver interface {
-	// Addresses returns the IPv4 addresses of a name; none if it does not exist.
-	Addresses(ctx context.Context, name string) ([]netip.Addr, error)
+// Lists are block lists, each a DNS zone. They learn an address or a domain, and
+// nothing else can be said to them.
+type Lists interface {
+	Client(ctx context.Context, zone string, client netip.Addr) (bool, error)
+	Sender(ctx context.Context, zone string, domain queue.Domain) (bool, error)
 }
 
 // Guard judges clients. All its methods may be called at the same time.

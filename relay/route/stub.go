@@ -100,6 +100,22 @@ func (s *Stub) Addrs(ctx context.Context, host string) (AddrAnswer, error) {
 	return AddrAnswer{}, err4
 }
 
+// A returns the IPv4 addresses of a name, none if it does not exist. ask is called
+// before a question goes out, and not if the answer is kept already.
+func (s *Stub) A(ctx context.Context, name string, ask func()) ([]netip.Addr, error) {
+	e, err := s.cache.get(ctx, question{name, dns.TypeA}, func(ctx context.Context, q question) *entry {
+		ask()
+		return s.lookup(ctx, q)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case e.err == ErrNoSuchName:
+		return nil, nil
+	}
+	return e.addrs, e.err
+}
+
 // lookup asks the servers for q and follows a CNAME chain that the answer leaves
 // open. The entry has an error of its own if there is no answer.
 func (s *Stub) lookup(ctx context.Context, q question) *entry {
