@@ -26,7 +26,7 @@ func (f *filterFlags) bind(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.sender, "sender", "", "reverse-path, upper and lower case alike; '<>' for the null one")
 	flags.StringVar(&f.domain, "recipient-domain", "", "domain of a recipient")
-	flags.StringVar(&f.nextHop, "next-hop", "", "what a recipient waits for, as `tacet queue stats` names it")
+	flags.StringVar(&f.nextHop, "next-hop", "", "what a recipient waits for, as \"tacet queue stats\" names it")
 	flags.StringVar(&f.state, "state", "", "of a recipient: waiting or held")
 	flags.StringVar(&f.age, "older", "", "in the queue for at least so long: 30m, 4h, 2d")
 	// It fails for a flag that is not there.
