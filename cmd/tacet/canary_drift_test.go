@@ -65,7 +65,7 @@ func (w *canaryWorld) everyEventHappened(t *testing.T) {
 // configInputs are the sections of the config whose texts come from or go to others, and a
 // canary that goes through each; or what there is in the others.
 var configInputs = map[string]string{
-	"": "data_dir and names of our own", "tls": "files of our own", "auth": "user", "relay": "mx.rcpt.local", "primary": "numbers and hosts of our own",
+	"": "data_dir and names of our own", "tls": "files of our own", "auth": "user", "submission": "rcpt.a.local", "relay": "mx.rcpt.local", "primary": "numbers and hosts of our own",
 	"recipients": "recipients.key", "edge": "list.address", "site": "a command of our own: TestPeers/sites runs it", "delivery": "tls.reports",
 	"delivery.timeouts": "numbers", "dns": "dns.text", "queue": "numbers", "keys": "where the master key is", "limits": "numbers",
 	"clamd": "scanner.signature", "verify": "spf.local", "log": "names and periods of our own", "metrics": "an address of our own",

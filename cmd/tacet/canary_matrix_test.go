@@ -50,7 +50,7 @@ func canaryRules() []canaryRule {
 		// Who and from where.
 		{"user", "user", with(list, reader, "cli:user"), []string{"log:accepted:user", "log:delivered:user", "log:deferred:user", "log:failed:user", "log:held:user", "log:released:user", "log:deleted:user", "cli:user", "control:list", "cli:log-read"}},
 		{"known.user", "user", []string{reader, "cli:user"}, []string{"log:auth_failed:user"}},
-		{"added.user", "", nil, []string{"cli:user"}}, {"looked.up", "", []string{"cli:route"}, []string{"dns"}}, {"asked.recipient", "", nil, nil},
+		{"added.user", "", nil, []string{"cli:user"}}, {"user.sender", "", nil, []string{"cli:user"}}, {"looked.up", "", []string{"cli:route"}, []string{"dns"}}, {"asked.recipient", "", nil, nil},
 		{"client", "client", with(dialogue, reader), []string{"log:accepted:client", "log:delivered:client", "log:auth_failed:client", "log:tls_failed:client", "incident:recipient"}},
 
 		// The envelope.
