@@ -99,32 +99,8 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 			r.kickBy(s.Outcomes[i].Next)
 		}
 	}
-	r.kickReports(c, s.Outcomes)
-}
-
-// kickReports makes Run look when reports on the message are to be made: at
-// once, as it seems, if no recipient is tried soon.
-func (r *Relay) kickReports(c *queue.Claim, outcomes []queue.Outcome) {
-	var by time.Time
-	note := func(o *queue.Owed) {
-		if o != nil && (by.IsZero() || o.By.Before(by)) {
-			by = o.By
-		}
-	}
-	for i := range outcomes {
-		note(outcomes[i].Owed)
-	}
-	if len(outcomes) < len(c.Envelope.Recipients) {
-		for i := range c.Envelope.Recipients {
-			note(c.Envelope.Recipients[i].Owed)
-		}
-	}
-	switch {
-	case by.IsZero():
-	case others(c, func(rc *queue.Recipient) bool { return untriedUntil(rc, by) }):
-		r.Kick()
-	default:
-		r.kickBy(by)
+	if r.gathers(c) {
+		r.Kick() // with this outcome reports may be due
 	}
 }
 

@@ -62,6 +62,8 @@ type Relay struct {
 	heads  sync.Pool // *[]byte of headBuffer octets, for content being read
 	bodies sync.Pool // *[]byte of queue.InMemory octets
 
+	owing sync.Map // by queue.ID: messages for which reports came to be gathered in this process
+
 	mu      sync.Mutex
 	lanes   map[queue.Destination]*lane
 	paces   map[queue.Destination]*pace // of destinations that are sent to at a rate

@@ -45,7 +45,11 @@ func (r *Relay) reports(ctx context.Context, c *queue.Claim, outcomes []queue.Ou
 		}
 	}
 	alone := func(rc *queue.Recipient) bool { return rc.Owed == nil && untriedUntil(rc, by) }
-	if len(owed) == 0 || !others(c, alone) {
+	if len(owed) == 0 {
+		return nil
+	}
+	if !others(c, alone) {
+		r.owing.Store(e.ID, struct{}{}) // before the store knows: whoever settles the last sees it
 		return nil
 	}
 	for _, kind := range reportKinds {
@@ -54,14 +58,28 @@ func (r *Relay) reports(ctx context.Context, c *queue.Claim, outcomes []queue.Ou
 		}
 		report, of := r.report(ctx, c, kind, owed, now)
 		if len(of) < len(owed) {
-			return nil
+			break
 		}
 		for i := range outcomes {
 			outcomes[i].Owed = nil
 		}
 		return report
 	}
+	r.owing.Store(e.ID, struct{}{})
 	return nil
+}
+
+// gathers tells whether reports on the message of a claim are gathered: some were owed when it was
+// claimed, or have come to be since.
+func (r *Relay) gathers(c *queue.Claim) bool {
+	if len(c.Envelope.Recipients) == 1 {
+		return false // what is owed for it rides on its settlement
+	}
+	if !others(c, func(rc *queue.Recipient) bool { return rc.Owed == nil }) {
+		return true
+	}
+	_, since := r.owing.Load(c.Envelope.ID)
+	return since
 }
 
 // reportKinds is the order in which reports are made.
@@ -140,6 +158,7 @@ func (r *Relay) reported(e *queue.Envelope) {
 // recipients as may be in one, and settles them. What is left is due again at once.
 func (r *Relay) settleReports(ctx context.Context, c *queue.Claim, now time.Time) {
 	e := c.Envelope
+	r.owing.Delete(e.ID)
 	for _, kind := range reportKinds {
 		var recipients []Reported
 		for _, i := range c.Recipients {
