@@ -89,6 +89,25 @@ func (c *Config) validateOutside(f *faults) {
 	}
 }
 
+// outsideWarnings say what is allowed of services outside and yet seldom meant.
+func (c *Config) outsideWarnings() (w []string) {
+	for _, h := range c.HashLists {
+		if h.Scope != relay.IncomingOnly && len(c.Relay.Domains) > 0 {
+			w = append(w, "hash_list "+quote(h.Name)+" is told hashes of what users send, too: scope = \"incoming\" leaves that out")
+		}
+	}
+	if c.Pyzor.Address == "" {
+		return w
+	}
+	if c.Pyzor.Scope != relay.IncomingOnly && len(c.Relay.Domains) > 0 {
+		w = append(w, "pyzor.address is told hashes of what users send, too: scope = \"incoming\" leaves that out")
+	}
+	if c.Pyzor.Action == content.ListedReject {
+		w = append(w, "pyzor.action = \"reject\": what many report may be a newsletter that someone here wants")
+	}
+	return w
+}
+
 // serviceName takes what may stand in a header field and in a list of names.
 func serviceName(s string) error {
 	if s == "" || len(s) > 60 || strings.TrimSpace(s) != s || strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789 -._") != "" {

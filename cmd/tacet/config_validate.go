@@ -241,6 +241,7 @@ func (c *Config) warnings() []string {
 			w = append(w, "milter.address "+m.Address+" is another machine: envelopes, clients and content go there, in the clear")
 		}
 	}
+	w = append(w, c.outsideWarnings()...)
 	if c.Queue.Lifetime < day {
 		w = append(w, "queue.lifetime is under a day: mail is returned after a short outage (RFC 5321 §4.5.4.1 asks for 4 to 5 days)")
 	}
