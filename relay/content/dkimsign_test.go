@@ -217,38 +217,3 @@ func BenchmarkSign(b *testing.B) {
 		}
 	}
 }
-
-// FuzzSign signs messages of any kind: what comes out is short lines that another implementation verifies.
-func FuzzSign(f *testing.F) {
-	f.Add("hello\n  there", "body  \n\tof\n\n lines \n\n\n")
-	f.Add("", "")
-	f.Add("\x80 \xff:;", " \n \n\t\nx")
-	keys := []Key{newKey(f, "example.org", "e", "ed25519", time.Time{})}
-	z := zone{}
-	z.publish(f, keys...)
-	s := NewSigner(keys, nil)
-	f.Fuzz(func(t *testing.T, subject, body string) {
-		lines := func(s string) string {
-			return strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(s, "\r", ""), "\x00", ""), "\n", "\r\n")
-		}
-		subject = strings.ReplaceAll(strings.TrimSpace(lines(subject)), "\r\n", "\r\n ")
-		text := "From: a@example.org\r\nTo: b@example.net\r\nTO : c@example.net\r\nSubject:" + subject + "\r\nX: y\r\n\r\n" + lines(body)
-		if len(text) > 1<<16 || strings.Count(text, "\n\r\n") > 1000 {
-			return // the other implementation takes its time
-		}
-		v, err := s.Check(t.Context(), message(text))
-		if err != nil || len(v.Added) == 0 {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(v.Added)) {
-			if len(line) > 100 {
-				t.Errorf("a line of %d octets: %s", len(line), line)
-			}
-		}
-		found, err := dkim.VerifyWithOptions(strings.NewReader(string(v.Added)+text), &dkim.VerifyOptions{
-			LookupTXT: func(name string) ([]string, error) { return z[name], nil }})
-		if err != nil || len(found) != 1 || found[0].Err != nil {
-			t.Errorf("%q: %v, %+v", text, err, found)
-		}
-	})
-}
