@@ -95,7 +95,7 @@ func canaryRules() []canaryRule {
 		// Mail for our own domains: no user, no client.
 		{"mx.mail.local", "sender", with(list, reader, "hop:a"), []string{"log:accepted:sender", "log:delivered:sender", "log:rejected:sender", "hop:a"}},
 		{"mx.rcpt.local", "recipient", with(list, reader, "hop:a"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a"}},
-		{"mx.denied.*", "recipient", []string{reader}, []string{"log:rejected:recipient"}},
+		{"mx.denied.*", "recipient", []string{reader, "check:filter"}, []string{"log:rejected:recipient"}},
 		{"mx.denied.domain", "", []string{"cli:log-stats"}, nil},
 
 		// What a session says of itself: in the dialogue of an incident alone.
@@ -116,11 +116,11 @@ func canaryRules() []canaryRule {
 		{"filter.added", "", []string{"hop:reports"}, nil},
 		{"rule.name", "", with(config, "metrics"), []string{"config", "metrics"}}, {"rule.pattern", "", config, []string{"config"}},
 		{"list.address", "", with(config, "dns"), []string{"dns"}}, {"list.domain", "", with(config, "dns"), []string{"dns"}}, {"list.text", "", nil, nil},
-		{"listed.client", "", nil, nil}, {"listed.domain", "sender", with([]string{reader, "dns"}, domains...), []string{"log:rejected:sender", "dns"}},
-		{"edge.mail.local", "sender", []string{reader}, []string{"log:rejected:sender"}}, {"edge.helo", "", nil, nil},
-		{"mx.unknown.local", "recipient", []string{reader}, []string{"log:rejected:recipient"}},
+		{"listed.client", "", []string{"check:filter"}, nil}, {"listed.domain", "sender", with([]string{reader, "dns", "check:filter"}, domains...), []string{"log:rejected:sender", "dns"}},
+		{"edge.mail.local", "sender", []string{reader, "check:filter"}, []string{"log:rejected:sender"}}, {"edge.helo", "", []string{"check:filter"}, nil},
+		{"mx.unknown.local", "recipient", []string{reader, "check:filter"}, []string{"log:rejected:recipient"}},
 		{"spf.domain", "sender", with([]string{reader, "dns", "check:filter"}, domains...), []string{"log:rejected:sender", "dns"}}, {"spf.include", "", nil, []string{"dns"}},
-		{"spf.local", "sender", []string{reader}, []string{"log:rejected:sender"}}, // and not to the DNS, whatever a record asks for
+		{"spf.local", "sender", []string{reader, "check:filter"}, []string{"log:rejected:sender"}}, // and not to the DNS, whatever a record asks for
 		{"spf.subject", "subject", []string{reader}, []string{"log:rejected:subject"}}, {"spf.body", "", nil, nil}, {"spf.explanation", "", nil, nil},
 		{"dmarc.reports", "", nil, nil}, {"tls.reports", "", nil, nil}, {"sts.id", "", nil, nil},
 		{"recipients.*", "", nil, nil}, {"listed.local", "", nil, nil},

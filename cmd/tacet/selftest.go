@@ -69,7 +69,7 @@ alone, and the other words nowhere. The queue's folder and the log have to be re
 		Args:    takes(),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.selftest(cmd.Context(), address, stderr) },
 	}
-	cmd.Flags().StringVar(&address, "address", "", "the submission listener to use; the first one with TLS if absent")
+	cmd.Flags().StringVar(&address, "address", "", "the submission listener to use; if absent the first one with TLS, or one on loopback for the time of the test")
 	cmd.Flags().StringVar(&stderr, "stderr", "", "the file that the daemon's standard error goes to")
 	return cmd
 }

@@ -42,10 +42,6 @@ func (d *daemon) sendCanary(ctx context.Context, q url.Values) (string, error) {
 	if err != nil || !hop.Addr().IsLoopback() {
 		return "", errors.New("the next hop of a self-test is on loopback")
 	}
-	to, err := d.selftestPort(q.Get("address"))
-	if err != nil {
-		return "", err
-	}
 	for place, words := range q {
 		if place != "hop" && place != "address" && (len(words) != 1 || strings.Trim(words[0], "abcdefghijklmnopqrstuvwxyz234567") != "") {
 			return "", errors.New("a canary is a word of letters and digits")
@@ -58,6 +54,11 @@ func (d *daemon) sendCanary(ctx context.Context, q url.Values) (string, error) {
 	defer d.routes.detour.Store(nil)
 	d.selftest.Store(&oneLogin{user: q.Get("user"), password: q.Get("password")})
 	defer d.selftest.Store(nil)
+	to, end, err := d.selftestPort(ctx, q.Get("address"))
+	if err != nil {
+		return "", err
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(ctx, selftestTime)
 	defer cancel()
 	id, err := submitCanary(ctx, to, q, way.domain)

@@ -31,10 +31,14 @@ type oneLogin struct {
 	used           atomic.Bool
 }
 
+// takes tells whether it is this login, which it is once.
+func (l *oneLogin) takes(user, password string) bool {
+	return l != nil && user == l.user && subtle.ConstantTimeCompare([]byte(password), []byte(l.password)) == 1 && l.used.CompareAndSwap(false, true)
+}
+
 // Authenticate implements inbound.Authenticator.
 func (l logins) Authenticate(ctx context.Context, user, password string) (known bool, err error) {
-	if own := l.selftest.Load(); own != nil && user == own.user &&
-		subtle.ConstantTimeCompare([]byte(password), []byte(own.password)) == 1 && own.used.CompareAndSwap(false, true) {
+	if l.selftest.Load().takes(user, password) {
 		return true, nil
 	}
 	return l.Users.Authenticate(ctx, user, password)
@@ -52,19 +56,23 @@ func (l logins) MaySend(user, address string) bool {
 	return own != nil && user == own.user || l.Users.MaySend(user, address)
 }
 
-// errNoListener is of a self-test that finds no listener that it can log in to.
-var errNoListener = errors.New("the self-test logs in like a mail client, and no submission listener with TLS is there to do that: name another one with --address, or add one")
+// errNoListener is of a self-test of a listener that it cannot log in to.
+var errNoListener = errors.New("the self-test logs in like a mail client, and the listener that --address names is no submission listener with TLS: name another one, or leave --address away")
 
 // selftestPort is the submission listener of an address, as the config has it
-// or as it is open; without one the first that has TLS.
-func (d *daemon) selftestPort(address string) (port, error) {
+// or as it is open; without one the first that has TLS, or one of the test's own if there is none.
+// end is called when the message is in.
+func (d *daemon) selftestPort(ctx context.Context, address string) (p port, end func(), err error) {
 	for i, p := range d.ports {
 		named := address != "" && (address == d.config.Listeners[i].Address || address == p.Addr().String())
 		if p.kind.Kind == inbound.Submission && p.kind.TLS != inbound.NoTLS && (named || address == "") {
-			return p, nil
+			return p, func() {}, nil
 		}
 	}
-	return port{}, errNoListener
+	if address != "" {
+		return p, nil, errNoListener
+	}
+	return d.selftestDoor(ctx)
 }
 
 // submitCanary hands the message with the words of q to a listener, as a mail

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -46,5 +48,30 @@ func TestOneLogin(t *testing.T) {
 	try("canary", "secret", false)
 	if l.MaySend("canary", "whoever@example.org") || l.Exists("canary") || !l.Exists("anna") {
 		t.Error("who exists afterwards")
+	}
+}
+
+// A relay for incoming mail alone, without TLS and users, is tested through a listener that
+// is there for the time of the test.
+func TestSelftestOfAFallback(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tacet.toml")
+	if err := os.WriteFile(file, []byte("hostname = \"localhost\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nkind = \"mx\"\ntls = \"none\"\n[relay]\ndomains = [\"own.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runDaemon(t, config, deps{})
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"privacy", "selftest", "--config", file}, strings.NewReader(""), &out, &out); code != exitOK {
+		t.Errorf("%d: %s", code, out.String())
+	}
+	if !strings.Contains(out.String(), "records of the relay log") || strings.Contains(out.String(), "FAILED") {
+		t.Errorf("%s", out.String())
+	}
+	out.Reset()
+	if code := run(t.Context(), []string{"privacy", "selftest", "--address", config.Listeners[0].Address, "--config", file}, strings.NewReader(""), &out, &out); code != exitFailure || !strings.Contains(out.String(), "no submission listener with TLS") {
+		t.Errorf("of a listener for incoming mail: %d: %s", code, out.String())
 	}
 }
