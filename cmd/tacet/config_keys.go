@@ -88,7 +88,7 @@ func (c *Config) incomingSections() []section {
 			{"lists_purpose", textValue{&c.Edge.ListsPurpose, purposeText}, "why these lists are asked, in your words, for the privacy report, statement and record. Needed where there is a list"},
 			{"helo", boolValue{&c.Edge.Helo}, "refuse clients that do not name themselves by a full host name or their own address, or take our name"},
 			{"greet_pause", durationValue{&c.Edge.Pause, 0, 30 * time.Second}, "before the greeting; who speaks during it is no mail server and turned away. \"0s\": none"},
-			{"greylist", durationValue{&c.Edge.Greylist, 0, time.Hour}, "how long a sender has to wait at the first time, such as \"5m\"; kept in memory, as hashes. \"0s\": nobody has to"},
+			{"greylist", durationValue{&c.Edge.Greylist, 0, time.Hour}, "how long a sender has to wait at the first time, such as \"5m\"; remembered as hashes, encrypted, over restarts too. \"0s\": nobody has to"},
 			{"connections_per_minute", numberValue{&c.Edge.Connections, 0, 100_000}, "of one client network (IPv4 address, IPv6 /64); 0: any number"},
 			{"messages_per_minute", numberValue{&c.Edge.Messages, 0, 100_000}, "of one client network; 0: any number"},
 		}},

@@ -60,6 +60,7 @@ type daemon struct {
 	selftest   atomic.Pointer[oneLogin] // of a self-test that runs; nil: none does
 	certs      certificates
 	server     *inbound.Server
+	edge       gatekeeper
 	ports      []port
 
 	mu      sync.Mutex                    // one reload at a time
@@ -394,6 +395,7 @@ func (d *daemon) run() {
 	if len(d.config.Relay.Domains) > 0 {
 		d.tasks.Go(func() { d.watchPrimary(ctx) })
 		d.tasks.Go(func() { d.keepRecipients(ctx) })
+		d.tasks.Go(func() { d.keepEdge(ctx) })
 	}
 	for _, p := range d.ports {
 		d.tasks.Go(func() {

@@ -157,6 +157,8 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.client.CloseIdle()
 	d.relay.Reload(d.withPrimary(core, next))
 	d.server.SetLimits(next.limits())
+	d.server.Keep(next.keepsClient())
+	d.reloadEdge(next)
 	if err := d.store.Reroute(context.Background(), d.routes.Destination); err != nil {
 		return restart, fmt.Errorf("sorting the queue by the new routes: %w", err)
 	}

@@ -109,6 +109,8 @@ func tricks() map[string]dialogue {
 		"<b@example.org@far.example>", "<b@far.example@example.org>", "<b@example.org.>", "<b@example。org>", "<b@exаmple.org>",
 		"<b@[example.org]>", "<b@127.0.0.1>", "<b@example.org\t@far.example>", "b@far.example", "<b@far.example> <b@example.org>",
 		`<"b"@far.example>`, "<postmaster@far.example>", "<@far.example>", "<>", "<b@example.org,far.example>", "<b@example.org;far.example>",
+		"<b@xn--bcher-kva.example.>", "<b@EXAMPLE.ORG.>", "<b@example.org..>", "<b@.example.org>", "<b@xn--far-.example>", "<b@far.example%00@example.org>",
+		`<"b\@far.example"@example.org>`, "<b@[IPv6:::ffff:127.0.0.1]>", "<b@2130706433>", "<@[127.0.0.1]:b@far.example>", "<b@example.org>@far.example>",
 	} {
 		all[to] = refused(to, "5")
 	}

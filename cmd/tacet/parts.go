@@ -11,7 +11,6 @@ import (
 	"tacet/relay"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
-	"tacet/relay/reputation"
 	"tacet/relay/route"
 )
 
@@ -161,11 +160,8 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 	}
 	if len(c.Relay.Domains) > 0 {
 		config.Turn, config.Pause = turner{d}, c.Edge.Pause
-		if guard := c.guard(reputation.NewLists(&d.routes, d.ledger)); guard != nil {
-			config.Edge = guard
-		}
-		config.Helo = c.Primary.Introduce != relay.IntroduceNone
-		config.Client = config.Helo || c.Log.IncomingClient
+		config.Edge = d.openEdge()
+		config.Client, config.Helo = c.keepsClient()
 	}
 	if d.users != nil {
 		who := logins{d.users, &d.selftest}
@@ -176,6 +172,12 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		config.TLS = d.certs.config()
 	}
 	return config
+}
+
+// keepsClient tells what of a client that brings mail for relay domains is kept with the mail.
+func (c *Config) keepsClient() (address, helo bool) {
+	helo = c.Primary.Introduce != relay.IntroduceNone
+	return helo || c.Log.IncomingClient, helo
 }
 
 func (c *Config) limits() inbound.Limits {

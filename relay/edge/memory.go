@@ -76,10 +76,15 @@ const (
 // greylist remembers who has sent to whom from where, as keyed hashes.
 type greylist struct {
 	delay time.Duration
-	key   [32]byte
+	*triplets
+}
 
-	mu   sync.Mutex
-	seen map[[16]byte]triplet
+// triplets is what a greylist remembers. It outlives the process: see [Guard.Memory].
+type triplets struct {
+	mu      sync.Mutex
+	key     [32]byte
+	seen    map[[16]byte]triplet
+	changed bool // since it was kept last
 }
 
 type triplet struct {
@@ -92,7 +97,7 @@ func newGreylist(delay time.Duration) *greylist {
 	if delay <= 0 {
 		return nil
 	}
-	g := &greylist{delay: delay, seen: make(map[[16]byte]triplet)}
+	g := &greylist{delay, &triplets{seen: make(map[[16]byte]triplet)}}
 	rand.Read(g.key[:])
 	return g
 }
@@ -101,14 +106,14 @@ func (g *greylist) allow(network netip.Addr, from, to string, now time.Time) boo
 	if g == nil {
 		return true
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	mac := hmac.New(sha256.New, g.key[:])
 	for _, part := range []string{network.String(), from, to} {
 		mac.Write([]byte(part))
 		mac.Write([]byte{0})
 	}
 	key := [16]byte(mac.Sum(nil))
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	was, found := g.seen[key]
 	if found && was.over(now) {
 		found = false
@@ -118,12 +123,12 @@ func (g *greylist) allow(network netip.Addr, from, to string, now time.Time) boo
 		if len(g.seen) >= maxTriplets {
 			g.forget(now)
 		}
-		g.seen[key] = triplet{now.Unix(), false}
+		g.seen[key], g.changed = triplet{now.Unix(), false}, true
 		return false
 	case !was.passed && now.Sub(time.Unix(was.since, 0)) < g.delay:
 		return false
 	}
-	g.seen[key] = triplet{now.Unix(), true}
+	g.seen[key], g.changed = triplet{now.Unix(), true}, true
 	return true
 }
 

@@ -19,8 +19,8 @@ type Config struct {
 	Relay    Relay
 	Auth     Authenticator // nil: no AUTH
 	Events   Events        // nil: no one hears
-	Client   bool          // the client's address goes into the envelope on MX listeners too
-	Helo     bool          // what the client called itself goes into the envelope on MX listeners
+	Client   bool          // the client's address goes into the envelope on MX listeners too; see [Server.Keep]
+	Helo     bool          // what the client called itself goes into the envelope on MX listeners; likewise
 	Users    Submitters    // judges what users submit; nil: nobody does
 	Edge     Edge          // judges clients of MX listeners; nil: nobody does
 	Filters  Filters       // see sessions from MAIL on; nil: none
@@ -134,6 +134,13 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 		set.Early = func() { s.early(l) }
 	}
 	return set.Prepare()
+}
+
+// Keep changes what of clients goes into envelopes on MX listeners, from the next
+// transaction on: [Config].Client and Helo.
+func (s *Server) Keep(client, helo bool) {
+	s.keepClient.Store(client)
+	s.keepHelo.Store(helo)
 }
 
 // SetLimits changes the limits. Connections that are open keep theirs.

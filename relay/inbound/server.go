@@ -21,10 +21,12 @@ import (
 
 // Server serves SMTP clients on any number of listeners.
 type Server struct {
-	config Config
-	stats  Stats
-	smtp   *smtp.Server
-	attach *handover
+	config               Config
+	stats                Stats
+	smtp                 *smtp.Server
+	attach               *handover
+	keepClient, keepHelo atomic.Bool // of clients of MX listeners, in envelopes
+
 	begin  sync.Once       // go-smtp's own loop
 	ctx    context.Context // of all work for messages; ended with what Shutdown cuts off
 	cancel context.CancelFunc
@@ -67,6 +69,7 @@ func New(c Config) *Server {
 		stopped: make(chan struct{}),
 		empty:   make(chan struct{}),
 	}
+	s.Keep(c.Client, c.Helo)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	// go-smtp sees neither TLS nor limits nor time: the wire has them.
 	s.smtp = smtp.NewServer(s)

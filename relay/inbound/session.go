@@ -47,10 +47,10 @@ func (s *session) mx() bool { return s.port.Kind == MX }
 // submission, and what a primary is to learn of the client otherwise.
 func (s *session) origin() queue.Origin {
 	o := queue.Origin{Submission: !s.mx(), User: s.user, TLS: s.conn.TLS()}
-	if o.Submission || s.server.config.Client {
+	if o.Submission || s.server.keepClient.Load() {
 		o.Client = s.conn.Client()
 	}
-	if s.mx() && s.server.config.Helo {
+	if s.mx() && s.server.keepHelo.Load() {
 		o.Helo = s.conn.Helo()
 	}
 	return o
