@@ -94,7 +94,7 @@ func TestDamage(t *testing.T) {
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
-	flips := 0
+	flips, headers := 0, 0
 	for _, dir := range []string{"data/queue", "data/queue/" + contentDir} {
 		names, err := mem.List(dir)
 		if err != nil {
@@ -119,16 +119,25 @@ func TestDamage(t *testing.T) {
 				if err := flip(fs, path, at); err != nil {
 					t.Fatal(err)
 				}
-				checkDamage(t, fmt.Sprintf("%s at %d of %d", name, at, info.Size()), fs, want)
+				if checkDamage(t, fmt.Sprintf("%s at %d of %d", name, at, info.Size()), fs, want) > 1 {
+					headers++
+				}
 			}
 		}
 	}
 	if flips < 10 {
 		t.Errorf("%d flips are not enough to say anything", flips)
 	}
+	if headers > flips/5 {
+		t.Errorf("%d of %d flips cost more than one message", headers, flips)
+	}
 }
 
-func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte) {
+// blockMost is how many envelopes are in a block, at most.
+const blockMost = 40
+
+// checkDamage returns how many messages stay lost.
+func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte) (lost int) {
 	t.Helper()
 	var ev events
 	o := memOptions(fs)
@@ -144,7 +153,7 @@ func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte)
 			t.Fatalf("%s: an altered content was delivered", what)
 		}
 	}
-	lost := len(want) - len(got)
+	lost = len(want) - len(got)
 	if lost > 50 {
 		t.Errorf("%s: %d of %d messages were set aside", what, lost, len(want))
 	}
@@ -166,9 +175,11 @@ func checkDamage(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byte)
 		}
 		lost--
 	}
-	if damaged := s.Stats().Damaged; lost > 1 || damaged != lost {
+	// A block's header, some octets in a hundred, takes all of the block with it.
+	if damaged := s.Stats().Damaged; lost > blockMost || damaged != lost {
 		t.Errorf("%s: after a restart %d messages are missing, %d are counted as damaged", what, lost, damaged)
 	}
+	return lost
 }
 
 // TestDamagedIsKept: what was set aside shows in the list, is not given out,

@@ -290,10 +290,7 @@ func checkSalvaged(t *testing.T, what string, fs vfs.FS, want map[queue.ID][]byt
 	if damaged < lost || damaged > lost && !tail {
 		t.Errorf("%s: after a restart %d of %d messages are missing, %d are counted as damaged", what, lost, len(want), damaged)
 	}
-	if lost > 1 && strings.Contains(what, ".sst flipped") {
-		t.Errorf("%s: %d messages are lost", what, lost)
-	}
-	if most := 40; lost > most && strings.Contains(what, "flipped") { // a commit of many sessions, in the log
+	if lost > blockMost && strings.Contains(what, "flipped") { // or a commit of many sessions, in the log
 		t.Errorf("%s: %d messages are lost", what, lost)
 	}
 	if n := ev.count(EventSalvaged); n > 1 || n == 0 && lost > 0 {
