@@ -183,11 +183,12 @@ func (p *peers) dane(t *testing.T) {
 	newPolicyServer(t, dir, "127.83.22.3", web, "version: STSv1\nmode: enforce\nmx: *.good.plain.example\nmax_age: 86400\n")
 	newPolicyServer(t, workDir(t), "127.83.22.6", web, "version: STSv1\nmode: testing\nmx: *.good.plain.example\nmax_age: 86400\n")
 
-	config := trustLoopback + fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n", resolver)
+	var config strings.Builder
+	config.WriteString(trustLoopback + fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n", resolver))
 	for name, server := range map[string]*postfixServer{"postfix": postfix, "anchored": anchored, "misnamed": anchored} {
-		config += fmt.Sprintf("[[delivery.route]]\ndomain = \"%s.example\"\nnext_hop = \"[%[1]s.dane.example]:%s\"\n", name, portOf(t, server.addr))
+		config.WriteString(fmt.Sprintf("[[delivery.route]]\ndomain = \"%s.example\"\nnext_hop = \"[%[1]s.dane.example]:%s\"\n", name, portOf(t, server.addr)))
 	}
-	d := p.newDaemon(t, config)
+	d := p.newDaemon(t, config.String())
 	var roots strings.Builder
 	for _, id := range []identity{mx, web} {
 		pem, err := os.ReadFile(id.cert)
