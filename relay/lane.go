@@ -52,7 +52,11 @@ const (
 	maxTokens = 1 << 20 // more than workers can be; a channel of nothing takes no room
 )
 
-func (l *lane) suspended() bool { return l.failures >= failuresToSuspend }
+// suspended tells whether no message is to be tried now. Of a primary one failure is enough: a probe
+// costs nothing, and finds it back sooner than the next attempt of the one message that may wait.
+func (l *lane) suspended() bool {
+	return l.failures >= failuresToSuspend || l.primary && l.failures > 0
+}
 
 // work delivers at the lane until nothing is due there for a while. When ctx
 // ends it finishes what it has begun: whoever stops the relay bounds that by
@@ -178,9 +182,9 @@ func (r *Relay) attended(l *lane, how contact) bool {
 	if !l.suspended() {
 		return true
 	}
-	wait := min(firstSuspension<<min(l.failures-failuresToSuspend, 8), longestSuspension)
-	if l.primary {
-		wait = r.config.Load().ProbeEvery
+	wait := r.config.Load().ProbeEvery
+	if !l.primary {
+		wait = min(firstSuspension<<min(l.failures-failuresToSuspend, 8), longestSuspension)
 	}
 	l.many, l.fresh = false, 0
 	r.probeIn(l, wait)
