@@ -42,9 +42,10 @@ func in(netns string) []string {
 	return []string{"-n", netns}
 }
 
-// newSites makes number n of such pairs.
+// newSites makes number n of such pairs, under names that another run of the tests at the same time has not.
 func newSites(t *testing.T, n int) *sites {
 	t.Helper()
+	n += 3 * (os.Getpid() % 80)
 	s := &sites{t: t, net: fmt.Sprintf("10.83.%d", n), fallback: fmt.Sprintf("tacet-f%d", n), primary: fmt.Sprintf("tacet-p%d", n)}
 	for _, ns := range []string{s.fallback, s.primary} {
 		_ = exec.Command("ip", "netns", "del", ns).Run() // of a run that was cut off
