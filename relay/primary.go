@@ -57,6 +57,14 @@ func (r *Relay) Drain(ctx context.Context, d queue.Destination) (int, error) {
 	return n, nil
 }
 
+// tryPrimaries makes due what waits for primaries: one may have come back while nobody
+// probed it. One that has not is probed from the first failure on.
+func (r *Relay) tryPrimaries(ctx context.Context) {
+	for d := range r.config.Load().Primaries {
+		_, _ = r.Drain(ctx, d) // what is left deferred by a store that fails keeps its time; the store raises its own trouble
+	}
+}
+
 // Unreachable tells whether deliveries to the destination are suspended.
 func (r *Relay) Unreachable(d queue.Destination) bool {
 	r.mu.Lock()

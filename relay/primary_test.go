@@ -143,6 +143,30 @@ func primaryReturns(t *testing.T, messages int) {
 	}
 }
 
+// Mail that was deferred before a restart goes out when the primary is back, not when its time comes.
+func TestPrimaryReturnsAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, h, order := fallback(t, 0)
+		synctest.Wait()
+		e := envelope("b@primary.example")
+		e.Arrived = time.Now()
+		e.Recipients[0].Next = time.Now().Add(time.Hour) // deferred by the relay that was here before
+		if err := w.store.Put(t.Context(), e, []byte(mailText), nil); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go New(*w.config.Load(), w.store, retries{store: w.store}, w.router, h, w.journal).Run(ctx)
+		time.Sleep(5 * time.Minute)
+		h.set(true)
+		time.Sleep(defaultProbeEvery + 15*time.Second)
+		synctest.Wait()
+		if got := order(); len(got) != 1 {
+			t.Errorf("%d of 1 delivered within a probe's time", len(got))
+		}
+	})
+}
+
 // What the primary itself, or an operator, asks for is delivered at once.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"math"
+	"sync"
 	"time"
 
 	"tacet/queue"
@@ -14,6 +15,9 @@ func (r *Relay) Run(ctx context.Context) {
 	r.mu.Lock()
 	r.running = ctx
 	r.mu.Unlock()
+	var returning sync.WaitGroup
+	defer returning.Wait()
+	returning.Go(func() { r.tryPrimaries(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	last := time.Now()
