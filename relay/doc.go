@@ -13,7 +13,8 @@
 //     relay/recipients whom the primary does not know, relay/auth senders that are not the user's,
 //     relay/quota what is more than the user may send. Milters follow the session (attend.go).
 //  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields, and
-//     asks the content checks, if there are any (check.go); large content is spooled for them (spool.go).
+//     asks the content checks of relay/content, if there are any (check.go), which ask relay/reputation about
+//     digests; large content is spooled for them (spool.go). relay/dmarcrpt counts what DMARC said.
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
 //  6. [Relay.Run] (run.go) has one lane for each destination (lane.go), that claims what is due there.
 //  7. relay/outbound takes a kept connection, or asks for the next hops and opens one:

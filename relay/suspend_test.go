@@ -72,22 +72,29 @@ func TestSuspendedLaneEnds(t *testing.T) {
 	})
 }
 
+// suspendWarning is a relay that warns after four hours; down.example is away, all else takes mail.
+func suspendWarning(t *testing.T) *world {
+	t.Helper()
+	w, _ := suspend(t, 0)
+	c := *w.config.Load()
+	c.Schedule.DelayWarning = 4 * time.Hour
+	w.Reload(c)
+	fail := w.hop.answer
+	w.hop.answer = func(c *queue.Claim) Result {
+		if c.Destination == "down.example" {
+			return fail(c)
+		}
+		return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
+	}
+	return w
+}
+
 // The senders of all that waits at a suspended destination are warned in time,
 // not only that of the message by which it is probed.
 func TestSuspendedWarns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 30
-		w, _ := suspend(t, 0)
-		c := *w.config.Load()
-		c.Schedule.DelayWarning = 4 * time.Hour
-		w.Reload(c)
-		fail := w.hop.answer
-		w.hop.answer = func(c *queue.Claim) Result {
-			if c.Destination == "down.example" {
-				return fail(c)
-			}
-			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
-		}
+		w := suspendWarning(t)
 		for range messages {
 			if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
 				t.Fatal(err)
@@ -116,17 +123,7 @@ func TestSuspendedWarns(t *testing.T) {
 func TestSuspendedWarnsBehindOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const before, after = 30, 5
-		w, _ := suspend(t, 0)
-		c := *w.config.Load()
-		c.Schedule.DelayWarning = 4 * time.Hour
-		w.Reload(c)
-		fail := w.hop.answer
-		w.hop.answer = func(c *queue.Claim) Result {
-			if c.Destination == "down.example" {
-				return fail(c)
-			}
-			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
-		}
+		w := suspendWarning(t)
 		accept := func(messages int) {
 			for range messages {
 				if _, err := w.Accept(t.Context(), envelope("b@down.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {

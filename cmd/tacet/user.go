@@ -213,6 +213,23 @@ send is in "tacet user show".`,
 	}
 }
 
+// changeUsers opens the users file to change what it says of a user, once that is on record.
+func (c *console) changeUsers(ctx context.Context, verb logging.Verb) (*Config, *usersFile, error) {
+	config, err := LoadConfig(c.config)
+	if err != nil {
+		return nil, nil, err
+	}
+	users, err := editUsers(config.Auth.UsersFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.recordUsers(ctx, config, verb, logging.ScopeUser); err != nil {
+		users.Close()
+		return nil, nil, err
+	}
+	return config, users, nil
+}
+
 func newUserRemove(c *console) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME",
@@ -222,18 +239,11 @@ the user has submitted before is still delivered.`,
 		Example: `  tacet user remove anna`,
 		Args:    takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			config, err := LoadConfig(c.config)
-			if err != nil {
-				return err
-			}
-			users, err := editUsers(config.Auth.UsersFile)
+			config, users, err := c.changeUsers(cmd.Context(), logging.VerbUserRemove)
 			if err != nil {
 				return err
 			}
 			defer users.Close()
-			if err := c.recordUsers(cmd.Context(), config, logging.VerbUserRemove, logging.ScopeUser); err != nil {
-				return err
-			}
 			found, err := users.remove(args[0])
 			if err != nil {
 				return err

@@ -124,18 +124,11 @@ stays as it is, the password too. A running daemon takes it over at once.
 }
 
 func (c *console) modifyUser(ctx context.Context, name string, change func(*auth.Rules)) error {
-	config, err := LoadConfig(c.config)
-	if err != nil {
-		return err
-	}
-	users, err := editUsers(config.Auth.UsersFile)
+	config, users, err := c.changeUsers(ctx, logging.VerbUserModify)
 	if err != nil {
 		return err
 	}
 	defer users.Close()
-	if err := c.recordUsers(ctx, config, logging.VerbUserModify, logging.ScopeUser); err != nil {
-		return err
-	}
 	rules, missing, err := users.edit(name, func(hash string) string { return hash }, change)
 	if err != nil {
 		return err
