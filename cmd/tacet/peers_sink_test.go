@@ -44,6 +44,7 @@ type message struct {
 	sum     [32]byte
 	chunked bool
 	tls     bool
+	since   time.Time // when its connection was taken, before the greeting
 	taken   time.Time // when the sink began to say so
 }
 
@@ -122,12 +123,13 @@ type dialog struct {
 	r         *bufio.Reader
 	w         *bufio.Writer
 	encrypted bool
+	since     time.Time
 	now       message
 	keep      keeper
 }
 
 func (s *sink) serve(conn net.Conn) {
-	d := &dialog{sink: s, conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriter(conn)}
+	d := &dialog{sink: s, conn: conn, r: bufio.NewReaderSize(conn, 64<<10), w: bufio.NewWriter(conn), since: time.Now()}
 	if !d.reply("CONNECT", "", "220 sink.example ESMTP") {
 		return
 	}
@@ -195,7 +197,7 @@ func (d *dialog) command(verb, line string) bool {
 	case "STARTTLS":
 		return d.startTLS(line)
 	case "MAIL":
-		d.now, d.keep = message{from: line[len("MAIL FROM:"):], tls: d.encrypted}, keeper{digest: d.digest}
+		d.now, d.keep = message{from: line[len("MAIL FROM:"):], tls: d.encrypted, since: d.since}, keeper{digest: d.digest}
 		return d.reply(verb, line, "250 2.1.0 sender ok")
 	case "RCPT":
 		// Only a usual reply is a 250.

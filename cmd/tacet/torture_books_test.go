@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -300,10 +301,19 @@ func (b *books) audit(t *testing.T, damaged int) {
 		b.count, len(b.acked), len(b.refused), len(b.next.mail.all()), len(b.reports.mail.all()), len(b.crashes), seconds, second, len(lost), damaged)
 }
 
+// arrival is when a copy came. The sink may take what a relay sent before it
+// was killed long after its successor has begun: which of them sent it is told
+// by when the connection was greeted.
+type arrival struct{ since, taken time.Time }
+
+func (a arrival) compare(b arrival) int {
+	return cmp.Or(a.since.Compare(b.since), a.taken.Compare(b.taken))
+}
+
 // arrivals tells which copies the next hop took, and when.
-func (b *books) arrivals(t *testing.T) map[copyOf][]time.Time {
+func (b *books) arrivals(t *testing.T) map[copyOf][]arrival {
 	t.Helper()
-	copies := map[copyOf][]time.Time{}
+	copies := map[copyOf][]arrival{}
 	sums := map[int][32]byte{}
 	for at, m := range b.next.mail.all() {
 		n, err := strconv.Atoi(m.ledger)
@@ -321,7 +331,7 @@ func (b *books) arrivals(t *testing.T) map[copyOf][]time.Time {
 			if !slices.Contains(bookedRecipients(n), c.to) {
 				t.Errorf("message %d was delivered to %s", n, c.to)
 			}
-			copies[c] = append(copies[c], m.taken)
+			copies[c] = append(copies[c], arrival{m.since, m.taken})
 		}
 	}
 	return copies
@@ -347,36 +357,38 @@ func (b *books) returned(t *testing.T) map[int]int {
 	return reported
 }
 
-// secondCopies holds that each second copy is owed to the first crash after
-// the delivery before it, and that the relay had not recorded that delivery. At
-// a kill those are the deliveries whose final reply was under way: one for each
-// connection at most. Where the disk forgets, they are also those that no sync
-// had followed. One had, if a message was acknowledged that began to be sent
-// after the final reply: their groups are committed one after the other.
-func (b *books) secondCopies(t *testing.T, copies map[copyOf][]time.Time) string {
+// secondCopies holds that each second copy is owed to the crash that ended the
+// relay which had delivered the one before it, and that this relay had not
+// recorded that delivery. At a kill those are the deliveries whose final reply
+// was under way: one for each connection at most. Where the disk forgets, they
+// are also those that no sync had followed. One had, if a message was
+// acknowledged that began to be sent after the final reply: their groups are
+// committed one after the other.
+func (b *books) secondCopies(t *testing.T, copies map[copyOf][]arrival) string {
 	t.Helper()
 	owed := make([]struct{ recorded, other int }, len(b.crashes))
-	seen := map[[2]time.Time]bool{}
+	seen := map[[2]arrival]bool{}
 	longest := time.Duration(0)
 	var unfounded []string
 	for c, at := range copies {
-		slices.SortFunc(at, time.Time.Compare)
+		slices.SortFunc(at, arrival.compare)
 		for i := 1; i < len(at); i++ {
-			if seen[[2]time.Time{at[i-1], at[i]}] {
+			before := at[i-1]
+			if seen[[2]arrival{before, at[i]}] {
 				continue // another recipient of the same delivery
 			}
-			seen[[2]time.Time{at[i-1], at[i]}] = true
-			k := slices.IndexFunc(b.crashes, func(k crash) bool { return at[i-1].Before(k.up) })
-			if k < 0 || at[i].Before(b.crashes[k].at) {
+			seen[[2]arrival{before, at[i]}] = true
+			k := b.endOf(before)
+			if k < 0 || k == b.endOf(at[i]) {
 				unfounded = append(unfounded, fmt.Sprintf("message %d to %s: copies %v", c.n, c.to, at))
 				continue
 			}
-			if b.crashes[k].forgot && !at[i-1].Before(b.crashes[k].synced) {
+			if b.crashes[k].forgot && !before.taken.Before(b.crashes[k].synced) {
 				owed[k].other++
 			} else {
 				owed[k].recorded++
 			}
-			longest = max(longest, b.crashes[k].at.Sub(at[i-1]))
+			longest = max(longest, b.crashes[k].at.Sub(before.taken))
 		}
 	}
 	if len(unfounded) > 0 {
@@ -391,6 +403,11 @@ func (b *books) secondCopies(t *testing.T, copies map[copyOf][]time.Time) string
 	}
 	return fmt.Sprintf("%d second copies (by one crash %d at most of what was under way, %d of what was not synced; delivered %v before it at most)",
 		total, most, unsynced, longest.Round(time.Millisecond))
+}
+
+// endOf is the crash that ended the relay which sent a copy, -1 if none did.
+func (b *books) endOf(a arrival) int {
+	return slices.IndexFunc(b.crashes, func(k crash) bool { return a.since.Before(k.up) })
 }
 
 // connections is how many the relay has to the next hop, at most.
