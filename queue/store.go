@@ -47,7 +47,8 @@ type Store interface {
 	// After the last recipient nothing of the message can be read again, unless a report is owed.
 	// What is owed lasts until a claim at Reports is settled, or the recipient is delivered to: of the
 	// outcomes of such a claim nothing but the recipient counts, which owes no more what it
-	// owed when it was claimed.
+	// owed when it was claimed. ErrNotFound says that the message is over, for another claim's
+	// settlement ended it: then nothing is recorded, and a report is not put.
 	Settle(ctx context.Context, c *Claim, s Settlement) error
 
 	// Release gives a claim back unsettled: it is due again at once, behind

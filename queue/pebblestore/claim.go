@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,7 +19,7 @@ type claim struct {
 	whole  bool  // every recipient of the group that is not settled is in it
 }
 
-var errNotClaimed = errors.New("the claim is not given out: it was settled or released")
+var errNotClaimed = fmt.Errorf("the claim is not given out, it was settled or released, or its message is over: %w", queue.ErrNotFound)
 
 // Due fills queue.Store.
 func (s *Store) Due(now time.Time) (ready []queue.Destination, next time.Time) {
@@ -61,6 +62,9 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 	x.pull(gi, posActive)
 	m.active++
 	en, err := s.acquire(mi)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil // over meanwhile, see forget
+	}
 	if err != nil {
 		m.active--
 		s.setAside(mi, err)
@@ -384,6 +388,10 @@ func (s *Store) dueNow(mi uint32) bool {
 
 // forget takes a message that is settled or deleted out of memory. s.mu is held.
 func (s *Store) forget(mi uint32) {
+	if s.index.msgs.at(mi).active > 0 {
+		// A warning of delay was under way, and the last recipient is delivered to.
+		maps.DeleteFunc(s.claims, func(_ *queue.Claim, cl claim) bool { return s.index.groups.at(cl.group).msg == mi })
+	}
 	if s.settled != nil {
 		s.settled[s.index.msgs.at(mi).id] = true
 	}

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -91,4 +92,39 @@ func testOwedMeanwhile(t *testing.T, s Engine) {
 	settle(t, s, c, delivered(1)) // late no more
 	noClaim(t, s, queue.Reports, at.Add(2*time.Hour))
 	empty(t, s)
+}
+
+// testOwedOvertaken has the last recipient delivered to while a warning about
+// it is under way: the message is over, and the claim of the warning is of
+// nothing, whatever has come since.
+func testOwedOvertaken(t *testing.T, s Engine) {
+	now := time.Now()
+	at := now.Add(time.Second)
+	for _, end := range []func(*queue.Claim){
+		s.Release,
+		func(c *queue.Claim) {
+			st := queue.Settlement{Outcomes: []queue.Outcome{{Recipient: 0}}, Report: &queue.Report{Envelope: message(now, "c@two.example")}}
+			if err := s.Settle(t.Context(), c, st); !errors.Is(err, queue.ErrNotFound) {
+				t.Fatalf("Settle of what is over: %v, want ErrNotFound", err)
+			}
+		},
+	} {
+		put(t, s, message(now, "a@one.example"), content(10))
+		c := claim(t, s, "one.example", at)
+		settle(t, s, c, queue.Outcome{Recipient: 0, State: queue.Waiting, Next: now, Owed: owing(queue.NotifyDelay, now)})
+		warning := claim(t, s, queue.Reports, at)
+		settle(t, s, claim(t, s, "one.example", at), delivered(0))
+		put(t, s, message(now, "b@two.example"), content(20))
+		end(warning)
+		noClaim(t, s, queue.Reports, at)
+		next := claim(t, s, "two.example", at)
+		if want := content(20); string(body(t, next)) != string(want) {
+			t.Fatal("the message that came since is not as it was")
+		}
+		if st := s.Stats(); st.Messages != 1 || st.Damaged != 0 {
+			t.Fatalf("stats are %+v, want one message", st)
+		}
+		settle(t, s, next, delivered(0))
+		empty(t, s)
+	}
 }

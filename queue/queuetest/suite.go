@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t testing.TB) Engine) {
 		{"Report", testReport},
 		{"Owed", testOwed},
 		{"OwedMeanwhile", testOwedMeanwhile},
+		{"OwedOvertaken", testOwedOvertaken},
 		{"Hold", testHold},
 		{"HoldUnderDelivery", testHoldUnderDelivery},
 		{"Delete", testDelete},
