@@ -99,6 +99,10 @@ func (s *slotFile) writeHeader() error {
 	if err := s.file.Sync(); err != nil {
 		return fmt.Errorf("sync the slot file: %w", err)
 	}
+	return s.syncFolder()
+}
+
+func (s *slotFile) syncFolder() error {
 	dir, err := s.fs.OpenDir(s.fs.PathDir(s.path))
 	if err != nil {
 		return fmt.Errorf("open the key folder: %w", err)
@@ -288,23 +292,43 @@ func (s *slotFile) scrub() error {
 // shrinkSlots is the size at which an unused slot file is replaced: 1 MiB.
 const shrinkSlots = 1 << 20 / slotSize
 
-// shrink gives back what a large backlog took. All slots are blank.
+// shrink gives back what a large backlog took. All slots are blank. The old
+// file keeps its name until the new one takes it: keys that were written to a
+// file without a name would be gone with the process.
 func (s *slotFile) shrink() error {
-	f, err := s.fs.Create(s.path, writeCategory)
+	next := slotFile{fs: s.fs, path: s.path + ".new", wrap: s.wrap}
+	err := next.create()
+	if err == nil {
+		if err = s.fs.Rename(next.path, s.path); err == nil {
+			s.swap.Lock()
+			next.file, s.file = s.file, next.file
+			s.n, s.free = 0, nil
+			s.swap.Unlock()
+			err = s.syncFolder()
+		}
+	}
+	if next.file != nil {
+		err = errors.Join(err, next.file.Close())
+	}
 	if err != nil {
 		return fmt.Errorf("shrink the slot file: %w", err)
 	}
+	return nil
+}
+
+// create makes the file new, with its header alone.
+func (s *slotFile) create() error {
+	f, err := s.fs.Create(s.path, writeCategory)
+	if err != nil {
+		return err
+	}
 	if err := f.Close(); err != nil {
-		return fmt.Errorf("shrink the slot file: %w", err)
+		return err
 	}
-	if f, err = s.fs.OpenReadWrite(s.path, writeCategory); err != nil {
-		return fmt.Errorf("shrink the slot file: %w", err)
+	if s.file, err = s.fs.OpenReadWrite(s.path, writeCategory); err != nil {
+		return err
 	}
-	s.swap.Lock()
-	old := s.file
-	s.file, s.n, s.free = f, 0, nil
-	s.swap.Unlock()
-	return errors.Join(old.Close(), s.writeHeader())
+	return s.writeHeader()
 }
 
 func (s *slotFile) close() error {
