@@ -27,14 +27,25 @@ func (s *Store) ready(ctx context.Context) error {
 // ids lists what is queued, oldest first.
 func (s *Store) ids() []queue.ID {
 	s.mu.Lock()
-	ids := make([]queue.ID, 0, len(s.index.byID))
-	for id := range s.index.byID {
-		ids = append(ids, id)
-	}
+	ids := s.index.ids()
 	s.mu.Unlock()
-	slices.SortFunc(ids, func(a, b queue.ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, byAge)
 	return ids
 }
+
+// idsOnDisk lists what is queued, and what stays until the report on it is
+// durable, oldest first. Only the committer may ask.
+func (s *Store) idsOnDisk() []queue.ID {
+	s.mu.Lock()
+	s.committer.mu.Lock()
+	ids := append(s.index.ids(), s.committer.cur.reported...)
+	s.committer.mu.Unlock()
+	s.mu.Unlock()
+	slices.SortFunc(ids, byAge)
+	return ids
+}
+
+func byAge(a, b queue.ID) int { return bytes.Compare(a[:], b[:]) }
 
 // each calls f for what is queued, oldest first.
 func (s *Store) each(ctx context.Context, f func(queue.ID) error) error {

@@ -28,6 +28,8 @@ type bundle struct {
 	ops    int
 	done   chan struct{} // closed when it is durable, or err says why not
 	err    error
+	// Messages that go in the step that puts a report on them.
+	reported []queue.ID
 
 	// What may happen only once it is durable:
 	entries []*entry   // whose newest state it holds

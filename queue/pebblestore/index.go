@@ -145,6 +145,15 @@ func (x *index) init() {
 	*x = index{byID: make(map[queue.ID]uint32), byName: make(map[queue.Destination]uint32)}
 }
 
+// ids lists what is queued, in no order.
+func (x *index) ids() []queue.ID {
+	ids := make([]queue.ID, 0, len(x.byID))
+	for id := range x.byID {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
 // add enters a message that has no groups yet.
 func (x *index) add(m message, size int64) uint32 {
 	mi := x.msgs.alloc()

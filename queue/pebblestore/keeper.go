@@ -280,10 +280,11 @@ func (s *Store) trimStep(trimmed bool) bool {
 }
 
 // trimRecords deletes the ranges of records between those of queued messages.
-// The messages that are gathered at the moment are written after it.
+// The messages that are gathered at the moment are written after it, and so is
+// the end of those that a report is gathered for.
 func (s *Store) trimRecords(done chan struct{}) {
 	defer close(done)
-	ids := s.ids()
+	ids := s.idsOnDisk()
 	if s.failedError() != nil || len(ids) > trimMessages || s.loadError() != nil {
 		return
 	}

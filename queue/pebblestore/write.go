@@ -53,6 +53,9 @@ func (s *Store) write(ch change) (*bundle, error) {
 	if ch.report != nil {
 		g.urgent = true
 		c.addPut(ch.report)
+		if ch.settled {
+			g.reported = append(g.reported, m.id)
+		}
 	}
 	c.joined(false)
 	return g, nil
