@@ -51,10 +51,10 @@ func mayImport(folder, other string) bool {
 		return slices.Contains(allowed, other)
 	}
 	if below, ok := strings.CutPrefix(folder, "relay/"); ok {
-		// A folder below relay, and the folders that it has grown itself.
+		// A folder below relay, and those above and below it of what it has grown itself.
 		part, _, _ := strings.Cut(below, "/")
-		own := "relay/" + part
-		return other == "relay" || other == "queue" || other == own || strings.HasPrefix(other, own+"/")
+		above := strings.HasPrefix(folder, other+"/") && strings.HasPrefix(other+"/", "relay/"+part+"/")
+		return other == "relay" || other == "queue" || above || strings.HasPrefix(other, folder+"/")
 	}
 	if strings.HasPrefix(folder, "queue/") {
 		return other == "queue"
@@ -158,6 +158,9 @@ func TestImportRule(t *testing.T) {
 		{"relay/auth", "logging", false},
 		{"relay/auth", "queue", true},
 		{"relay/inbound", "relay/inbound/wire", true},
+		{"relay/aggregate/tlsrpt", "relay/aggregate", true},
+		{"relay/aggregate/tlsrpt", "relay/aggregate/dmarcrpt", false},
+		{"relay/aggregate/tlsrpt", "relay/route", false},
 		{"relay/inbound/wire", "relay", true},
 		{"queue", "logging", false},
 		{"queue/pebblestore", "relay", false},
