@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tacet/logging"
 	"tacet/queue"
 	"tacet/relay/edge"
 	"tacet/relay/inbound"
@@ -53,9 +52,7 @@ func (d *daemon) openEdge() inbound.Edge {
 	if err == nil {
 		err = guard.Recall(kept, time.Now())
 	}
-	if err != nil { // everybody waits once more
-		d.ops.Log(logging.OpTaskFailed, logging.Err(err))
-	}
+	d.taskFailed(err) // everybody waits once more
 	d.edge.guard.Store(guard)
 	return &d.edge
 }
@@ -74,17 +71,8 @@ const edgeEvery = 5 * time.Minute
 
 // keepEdge keeps what the guard knows, now and then and at the end.
 func (d *daemon) keepEdge(ctx context.Context) {
-	tick := time.NewTicker(edgeEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			d.saveEdge()
-			return
-		case <-tick.C:
-			d.saveEdge()
-		}
-	}
+	every(ctx, edgeEvery, d.saveEdge)
+	d.saveEdge()
 }
 
 func (d *daemon) saveEdge() {
@@ -96,7 +84,5 @@ func (d *daemon) saveEdge() {
 	if !changed {
 		return
 	}
-	if err := d.settings().sealed(edgeMemory).Save(kept); err != nil {
-		d.ops.Log(logging.OpTaskFailed, logging.Err(err))
-	}
+	d.taskFailed(d.settings().sealed(edgeMemory).Save(kept))
 }

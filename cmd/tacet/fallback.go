@@ -98,18 +98,11 @@ const dwellEvery = 20 * time.Second
 
 // watchPrimary keeps an eye on what waits for primaries.
 func (d *daemon) watchPrimary(ctx context.Context) {
-	tick := time.NewTicker(dwellEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := d.lookAtPrimary(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				d.ops.Log(logging.OpTaskFailed, logging.Err(err))
-			}
+	every(ctx, dwellEvery, func() {
+		if err := d.lookAtPrimary(ctx, time.Now()); ctx.Err() == nil {
+			d.taskFailed(err)
 		}
-	}
+	})
 }
 
 // lookAtPrimary counts what waits for primaries, and tells the operator when one

@@ -329,18 +329,7 @@ func (c *console) watchIncidents(ctx context.Context, config *Config, follow boo
 	if !follow {
 		return
 	}
-	go func() {
-		tick := time.NewTicker(5 * time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				c.incidentBanner(ctx, config, told)
-			}
-		}
-	}()
+	go every(ctx, 5*time.Second, func() { c.incidentBanner(ctx, config, told) })
 }
 
 // showContent prints a queued message's content.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 
-	"tacet/logging"
 	"tacet/relay"
 	"tacet/relay/route"
 	"tacet/relay/tlspolicy"
@@ -66,11 +65,8 @@ func (r *routes) Dial(ctx context.Context, host string) (net.Conn, error) {
 
 // openPolicies opens the cache of domains' TLS policies.
 func (d *daemon) openPolicies(context.Context) error {
-	failed := func(err error) { d.ops.Log(logging.OpTaskFailed, logging.Err(err)) }
-	policies, err := mtasts.New(mtasts.Config{Source: &d.routes, Keeper: d.config.sealed("policies"), Failed: failed})
-	if err != nil {
-		failed(err) // what can't be read is found anew
-	}
+	policies, err := mtasts.New(mtasts.Config{Source: &d.routes, Keeper: d.config.sealed("policies"), Failed: d.taskFailed})
+	d.taskFailed(err) // what can't be read is found anew
 	d.policies = policies
 	d.made(policies.Close)
 	return nil

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"strconv"
 
-	"tacet/logging"
 	"tacet/relay"
 	"tacet/relay/content"
 	"tacet/relay/reputation"
@@ -19,11 +18,8 @@ const ledgerFile = "asked"
 
 // openLedger opens the ledger of what is asked of services outside.
 func (d *daemon) openLedger(context.Context) error {
-	failed := func(err error) { d.ops.Log(logging.OpTaskFailed, logging.Err(err)) }
-	ledger, err := reputation.OpenLedger(d.config.sealed(ledgerFile), failed)
-	if err != nil {
-		failed(err) // what can't be read is counted anew
-	}
+	ledger, err := reputation.OpenLedger(d.config.sealed(ledgerFile), d.taskFailed)
+	d.taskFailed(err) // what can't be read is counted anew
 	d.ledger = ledger
 	d.made(ledger.Close)
 	return nil

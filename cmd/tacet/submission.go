@@ -3,7 +3,6 @@ package main
 import (
 	"sync/atomic"
 
-	"tacet/logging"
 	"tacet/queue"
 	"tacet/relay"
 	"tacet/relay/auth"
@@ -21,13 +20,10 @@ func (c *Config) usage() freshFile { return freshFile{c.sealed("usage")} }
 
 // openQuota begins to count what users send.
 func (d *daemon) openQuota() error {
-	failed := func(err error) { d.ops.Log(logging.OpTaskFailed, logging.Err(err)) }
 	meter, err := quota.New(quota.Config{
-		Quota: d.users.Quota, Memory: d.config.Submission.Memory, Keeper: d.config.usage(), Failed: failed,
+		Quota: d.users.Quota, Memory: d.config.Submission.Memory, Keeper: d.config.usage(), Failed: d.taskFailed,
 	})
-	if err != nil {
-		failed(err) // counted anew: no mail waits for it
-	}
+	d.taskFailed(err) // counted anew: no mail waits for it
 	d.quota = meter
 	d.made(meter.Close)
 	return nil
