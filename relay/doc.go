@@ -14,7 +14,7 @@
 //     relay/quota what is more than the user may send. Milters follow the session (attend.go).
 //  4. DATA or BDAT: [Relay.Accept] (accept.go) counts hops, adds the trace and missing fields, and
 //     asks the content checks of relay/content, if there are any (check.go), which ask relay/reputation about
-//     digests; large content is spooled for them (spool.go). relay/dmarcrpt counts what DMARC said.
+//     digests; large content is spooled for them (spool.go). relay/aggregate/dmarcrpt counts what DMARC said.
 //  5. [queue.Store] Put makes it durable; only now the client reads 250, with the queue ID.
 //  6. [Relay.Run] (run.go) has one lane for each destination (lane.go), that claims what is due there.
 //  7. relay/outbound takes a kept connection, or asks for the next hops and opens one:
@@ -23,6 +23,6 @@
 //  9. [queue.Store] Settle records the outcomes, and with them the DSN that is owed (dsn.go), or
 //     that one is owed where several are made one (gather.go).
 //  10. Each recipient's outcome is one record of package logging (record.go); how sessions went with
-//     TLS, relay/tlsrpt counts for the domains that ask.
+//     TLS, relay/aggregate/tlsrpt counts for the domains that ask.
 //  11. After the last recipient nothing is left.
 package relay

@@ -10,22 +10,21 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"tacet/logging"
 	"tacet/queue"
 	"tacet/queue/pebblestore"
 	"tacet/relay"
+	"tacet/relay/aggregate/dmarcrpt"
+	"tacet/relay/aggregate/tlsrpt"
 	"tacet/relay/auth"
 	"tacet/relay/content"
-	"tacet/relay/dmarcrpt"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
 	"tacet/relay/quota"
 	"tacet/relay/recipients"
 	"tacet/relay/reputation"
 	"tacet/relay/tlspolicy/mtasts"
-	"tacet/relay/tlsrpt"
 )
 
 // deps is what a daemon needs from outside its config.
@@ -94,7 +93,7 @@ func startDaemon(ctx context.Context, config *Config, with deps) (_ *daemon, err
 	for _, step := range []func(context.Context) error{
 		d.openStore, func(context.Context) error { return d.takeProcessors(with.govern) },
 		d.openJournal, d.recordGrants, d.openIncidents,
-		d.openPolicies, d.openReports, d.openDMARCReports, d.openLedger, d.openUsers, d.assemble, d.loadCertificate,
+		d.openPolicies, d.openReports, d.openLedger, d.openUsers, d.assemble, d.loadCertificate,
 		func(ctx context.Context) error { return d.listen(ctx, with.inherited) },
 		d.openControl, d.openMetrics,
 	} {
@@ -385,7 +384,7 @@ func (d *daemon) run() {
 		d.recover(ctx)
 		d.relay.Run(ctx)
 	})
-	d.tasks.Go(func() { d.daily(ctx) })
+	d.tasks.Go(func() { every(ctx, day, func() { d.renewCertificate(ctx) }) })
 	if d.reports != nil {
 		d.tasks.Go(func() { d.reports.Run(ctx) })
 	}
@@ -404,24 +403,6 @@ func (d *daemon) run() {
 				d.fail(fmt.Errorf("the listener at %s failed: %w", p.Addr(), err))
 			}
 		})
-	}
-}
-
-// daily looks at the certificate's end, and renews a self-signed one.
-func (d *daemon) daily(ctx context.Context) {
-	tick := time.NewTicker(day)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			d.mu.Lock()
-			if err := d.loadCertificate(ctx); err != nil {
-				d.ops.Log(logging.OpTaskFailed, logging.Err(err))
-			}
-			d.mu.Unlock()
-		}
 	}
 }
 

@@ -223,11 +223,11 @@ func TestRetries(t *testing.T) {
 						w.dnsErr, w.mailErr, w.status = nil, nil, 200
 					}
 					during(t, c, 30*time.Hour)
-					if mended && (len(c.days) != 0 || name != "web" && len(w.mails) == 0 || name != "mail" && len(w.posts) == 0) {
-						t.Errorf("%d letters, %d posts, %v is left", len(w.mails), len(w.posts), c.days)
+					if mended && (name != "web" && len(w.mails) == 0 || name != "mail" && len(w.posts) == 0) {
+						t.Errorf("%d letters, %d posts", len(w.mails), len(w.posts))
 					}
-					if len(c.days) != 0 {
-						t.Errorf("%v was not given up", c.days)
+					if string(w.kept) != "{}" {
+						t.Errorf("%s was not given up", w.kept)
 					}
 				})
 			})
@@ -244,53 +244,47 @@ func TestUnsigned(t *testing.T) {
 		someSessions(c, "mail.example")
 		someSessions(c, "web.example")
 		during(t, c, 30*time.Hour)
-		if len(c.days) != 0 || len(w.posts) == 0 {
-			t.Errorf("%d posts; left is %v, want nothing", len(w.posts), c.days)
+		if string(w.kept) != "{}" || len(w.posts) == 0 {
+			t.Errorf("%d posts; left is %s, want nothing", len(w.posts), w.kept)
 		}
 	})
 }
 
-// TestBounds checks that no flood of domains, policies or hosts grows beyond its limits.
+// TestBounds checks that no flood of policies or hosts grows beyond its limits.
 func TestBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := w.collector(t)
-		for i := range maxDomains + 10 {
-			c.Observe(relay.TLSSession{Domain: fmt.Sprint("d", i), Host: "mx"})
+	d1, d2 := make(domainCounts), make(domainCounts)
+	grown := 0
+	for i := range 100 {
+		hold := &relay.Hold{By: relay.HeldBySTS, Policy: []string{fmt.Sprint("version ", i)}}
+		grown += d1.count(relay.TLSSession{Host: "mx", Hold: hold}, true)
+		grown += d2.count(relay.TLSSession{Host: fmt.Sprint("mx", i), Failure: relay.FailedStartTLS}, true)
+	}
+	if len(d1) != maxPolicies || len(d2["no-policy-found"].Bad) != maxDetails+1 || d2["no-policy-found"].Bad["starttls-not-supported "] != 50 {
+		t.Errorf("%d policies, %v", len(d1), d2)
+	}
+	counted := 0
+	for _, d := range []domainCounts{d1, d2} {
+		for _, p := range d {
+			counted += p.cost()
 		}
-		for i := range 100 {
-			hold := &relay.Hold{By: relay.HeldBySTS, Policy: []string{fmt.Sprint("version ", i)}}
-			c.Observe(relay.TLSSession{Domain: "d1", Host: "mx", Hold: hold})
-			c.Observe(relay.TLSSession{Domain: "d2", Host: fmt.Sprint("mx", i), Failure: relay.FailedStartTLS})
+	}
+	if counted != grown {
+		t.Errorf("%d octets are counted, %d are there", grown, counted)
+	}
+	hold := &relay.Hold{By: relay.HeldBySTS, Policy: []string{strings.Repeat("x", maxString+1)}}
+	for range maxStrings + 10 {
+		hold.Policy = append(hold.Policy, "short")
+	}
+	d3 := make(domainCounts)
+	if d3.count(relay.TLSSession{Host: "mx", Hold: hold}, false); len(d3) != 0 {
+		t.Errorf("without room %v was added", d3)
+	}
+	d3.count(relay.TLSSession{Host: "mx", Hold: hold}, true)
+	for _, p := range d3 {
+		if len(p.Strings) != maxStrings || p.Strings[0] != "short" {
+			t.Errorf("%d lines of a policy are kept: %q", len(p.Strings), p.Strings)
 		}
-		day := c.days["2000-01-01"]
-		if len(day) != maxDomains || len(day["d1"]) != maxPolicies || len(day["d2"]["no-policy-found"].Bad) != maxDetails+1 || day["d2"]["no-policy-found"].Bad["starttls-not-supported "] != 50 {
-			t.Errorf("%d domains, %d policies, %v", len(day), len(day["d1"]), day["d2"])
-		}
-		for i := range 100 {
-			hold := &relay.Hold{By: relay.HeldBySTS, Policy: []string{strings.Repeat("x", maxString+1), "short"}}
-			for range 40 {
-				hold.Policy = append(hold.Policy, fmt.Sprint(i, strings.Repeat("y", maxString-10)))
-			}
-			for j := range maxDomains / 100 {
-				c.Observe(relay.TLSSession{Domain: fmt.Sprint("d", j*100+i), Host: "mx", Hold: hold})
-			}
-		}
-		if kept := c.octets; kept < maxOctets || kept > maxOctets+100_000 || len(day["d100"]) != 2 {
-			t.Errorf("%d octets are kept", kept)
-		}
-		if c.recount(); c.octets < maxOctets || c.octets > maxOctets+100_000 {
-			t.Errorf("%d octets are counted", c.octets)
-		}
-		w.kept = []byte(`{"2099-01-01":{"x":{}},"1999-01-01":{"x":{}},"nonsense":{"x":{}},"1999-12-31":{"x":{}}}`)
-		if c = w.collector(t); len(c.days) != 1 || c.days["1999-12-31"] == nil {
-			t.Errorf("kept %v", c.days)
-		}
-		w.kept = []byte(`{"1999`)
-		if c, err := New(Config{World: w, Keeper: w}); err == nil || c.days == nil {
-			t.Errorf("half a file: %v, %v", c.days, err)
-		}
-	})
+	}
 }
 
 func TestParseRecord(t *testing.T) {

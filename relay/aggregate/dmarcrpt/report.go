@@ -3,7 +3,6 @@ package dmarcrpt
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/aggregate"
 )
 
 // feedback is an aggregate report (RFC 9990 §3).
@@ -89,7 +89,7 @@ func (c *Config) newReport(begin time.Time, domain string, n int, policy string,
 	r.Version = "1.0"
 	r.Metadata = metadata{
 		Organization: c.Hostname, Email: c.Contact, ID: fmt.Sprintf("%s.%d.%s@%s", begin.Format("20060102"), n, domain, c.Hostname),
-		Begin: begin.Unix(), End: begin.Add(24*time.Hour - time.Second).Unix(), Generator: "tacet",
+		Begin: begin.Unix(), End: aggregate.End(begin).Unix(), Generator: "tacet",
 	}
 	r.Policy = published{Domain: domain, P: p.P, SP: p.SP, NP: p.NP, ADKIM: p.ADKIM, ASPF: p.ASPF, FO: p.FO, Discovery: "treewalk"}
 	if p.Testing {
@@ -143,27 +143,12 @@ func (r *report) packed() ([]byte, error) {
 }
 
 // letter is the message that brings the report (RFC 9990 §4).
-func (r *report) letter(to string, now time.Time, packed []byte) []byte {
-	var b bytes.Buffer
-	const boundary = "=_dmarc-report"
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
-	line("From: <%s>", r.Metadata.Email)
-	line("To: <%s>", to)
-	line("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
-	line("Message-ID: <%s>", r.Metadata.ID)
-	line("Subject: Report Domain: %s\r\n Submitter: %s\r\n Report-ID: <%s>", r.domain, r.Metadata.Organization, r.Metadata.ID)
-	line("Auto-Submitted: auto-generated")
-	line("MIME-Version: 1.0")
-	line("Content-Type: multipart/mixed; boundary=%q", boundary)
-	line("\r\n--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n", boundary)
-	line("This is a DMARC aggregate report on mail in the name of %s\r\non %s (UTC), as RFC 9990 describes it.", r.domain, r.begin.Format(time.DateOnly))
-	line("\r\n--%s\r\nContent-Type: application/gzip\r\nContent-Transfer-Encoding: base64", boundary)
-	line("Content-Disposition: attachment;\r\n filename=\"%s!%s!%d!%d.xml.gz\"\r\n", r.Metadata.Organization, r.domain, r.Metadata.Begin, r.Metadata.End)
-	for text := base64.StdEncoding.EncodeToString(packed); text != ""; {
-		n := min(len(text), 76)
-		line("%s", text[:n])
-		text = text[n:]
+func (r *report) letter(to string, packed []byte) *aggregate.Letter {
+	return &aggregate.Letter{
+		From: r.Metadata.Email, To: to, ID: r.Metadata.ID, Domain: r.domain, Host: r.Metadata.Organization, Begin: r.begin,
+		Type: "multipart/mixed",
+		Text: fmt.Sprintf("This is a DMARC aggregate report on mail in the name of %s\r\non %s (UTC), as RFC 9990 describes it.",
+			r.domain, r.begin.Format(time.DateOnly)),
+		Part: "application/gzip", Ending: ".xml.gz", Packed: packed,
 	}
-	line("\r\n--%s--", boundary)
-	return b.Bytes()
 }

@@ -3,6 +3,8 @@ package tlsrpt
 import (
 	"net/url"
 	"strings"
+
+	"tacet/relay/aggregate"
 )
 
 // maxTargets is how many addresses of a record are sent to.
@@ -44,36 +46,11 @@ func parseTargets(list string) []target {
 		if err != nil || len(found) == maxTargets {
 			continue
 		}
-		switch strings.ToLower(u.Scheme) {
-		case "mailto":
-			if to, err := url.PathUnescape(u.Opaque); err == nil && isMailbox(to) {
-				found = append(found, target{mail: to})
-			}
-		case "https":
-			if u.User == nil && u.Hostname() != "" && (u.Port() == "" || u.Port() == "443") {
-				found = append(found, target{web: u.String()})
-			}
+		if to, ok := aggregate.Mailbox(u); ok {
+			found = append(found, target{mail: to})
+		} else if u.Scheme == "https" && u.User == nil && u.Hostname() != "" && (u.Port() == "" || u.Port() == "443") {
+			found = append(found, target{web: u.String()})
 		}
 	}
 	return found
-}
-
-// isMailbox tells whether s is a plain mailbox: a dot-string of ASCII at a
-// domain (RFC 5321 §4.1.2). Whoever wants reports elsewhere has another.
-func isMailbox(s string) bool {
-	local, domain, ok := strings.Cut(s, "@")
-	if !ok || local == "" || len(local) > 64 || domain == "" || len(s) > 254 {
-		return false
-	}
-	for part := range strings.SplitSeq(local, ".") {
-		if part == "" || strings.Trim(strings.ToLower(part), "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-/=?^_`{|}~") != "" {
-			return false
-		}
-	}
-	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return false
-		}
-	}
-	return true
 }

@@ -188,60 +188,39 @@ func TestRetries(t *testing.T) {
 					w.dnsErr, w.mailErr = nil, nil
 				}
 				during(t, c, 30*time.Hour)
-				if len(c.days) != 0 || (len(w.mails) == 1) != mended {
-					t.Errorf("%s, mended %v: %d letters, %v is left", name, mended, len(w.mails), c.days)
+				if string(w.kept) != "{}" || (len(w.mails) == 1) != mended {
+					t.Errorf("%s, mended %v: %d letters, %s is left", name, mended, len(w.mails), w.kept)
 				}
 			})
 		}
 	}
 }
 
-// TestBounds checks that no flood of domains, records or clients grows beyond its limits.
+// TestBounds checks that no flood of records or clients grows beyond its limits.
 func TestBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		c := w.collector(t)
-		for i := range maxDomains + 10 {
-			c.Observe(outcome(fmt.Sprint("d", i, ".example")))
-		}
-		o := outcome("d1.example")
-		for i := range maxRows + 10 {
-			o.Client = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-			c.Observe(o)
-		}
-		for i := range 100 {
-			o.Policy.FO = fmt.Sprint(i)
-			c.Observe(o)
-		}
-		day := c.days["2000-01-01"]
-		rows := 0
-		for _, r := range day["d1.example"] {
-			rows = max(rows, len(r))
-		}
-		if len(day) != maxDomains || len(day["d1.example"]) != maxPolicies || rows != maxRows {
-			t.Errorf("%d domains, %d records, %d rows", len(day), len(day["d1.example"]), rows)
-		}
-		counted := c.octets
-		if c.recount(); c.octets != counted {
-			t.Errorf("%d octets are counted, %d are there", counted, c.octets)
-		}
-		for i := 0; c.octets < maxOctets; i++ {
-			o = outcome(fmt.Sprint("d", 2+i/maxRows, ".example"))
-			o.Client = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-			c.Observe(o)
-		}
-		o.Client = netip.MustParseAddr("192.0.2.77")
-		if c.Observe(o); c.octets > maxOctets+2000 {
-			t.Errorf("%d octets are kept", c.octets)
-		}
-		for kept, days := range map[string]int{`{"1999`: 0, `null`: 0, `{"2099-01-01":{},"1999-01-01":{},"nonsense":{},"1999-12-31":{"x":{"{":{"{":1}}}}`: 1} {
-			w.kept = []byte(kept)
-			c, err := New(Config{World: w, Keeper: w})
-			if (err != nil) != (kept == `{"1999`) || len(c.days) != days || c.days == nil {
-				t.Errorf("%s: %v, %v", kept, c.days, err)
-			}
-		}
-	})
+	all := make(map[string]counts)
+	grown := 0
+	for i := range maxRows + 10 {
+		grown += count(all, true, "p", fmt.Sprint("row", i))
+		grown += count(all, true, "p", "row1")
+	}
+	for i := range 100 {
+		grown += count(all, true, fmt.Sprint("p", i), "row")
+	}
+	if len(all) != maxPolicies || len(all["p"]) != maxRows || all["p"]["row1"] != maxRows+11 {
+		t.Errorf("%d records, %d rows, %d of one", len(all), len(all["p"]), all["p"]["row1"])
+	}
+	counted := 0
+	for policy, rows := range all {
+		counted += cost(policy, rows)
+	}
+	if counted != grown {
+		t.Errorf("%d octets are counted, %d are there", grown, counted)
+	}
+	few := make(map[string]counts)
+	if count(few, false, "p", "row"); len(few) != 0 {
+		t.Errorf("without room %v was added", few)
+	}
 }
 
 func TestParseRecord(t *testing.T) {

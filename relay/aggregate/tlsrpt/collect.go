@@ -4,32 +4,25 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
-	"sync"
-	"time"
 
 	"tacet/relay"
+	"tacet/relay/aggregate"
 )
 
 // The limits of what is counted. Beyond them sessions are not counted at all,
 // or without their host.
 const (
-	maxDomains  = 10_000   // of one day
-	maxPolicies = 10       // of a domain on one day
-	maxDetails  = 50       // results of a policy
-	maxStrings  = 40       // lines of a policy
-	maxString   = 512      // octets of a line; a longer one is left out
-	maxOctets   = 16 << 20 // of all that is counted, as estimated
+	maxPolicies = 10  // of a domain on one day
+	maxDetails  = 50  // results of a policy
+	maxStrings  = 40  // lines of a policy
+	maxString   = 512 // octets of a line; a longer one is left out
 )
 
-// Collector counts sessions by day. It fills [relay.TLSObserver]. All methods
-// may be called at the same time.
+// Collector counts sessions by day, and reports each day once it is over
+// ([aggregate.Days.Run]). It fills [relay.TLSObserver], which may be called at any time.
 type Collector struct {
+	*aggregate.Days[*policyCounts]
 	config Config
-
-	mu     sync.Mutex
-	days   map[string]map[string]domainCounts // by UTC date and domain
-	octets int
-	dirty  bool
 }
 
 var _ relay.TLSObserver = (*Collector)(nil)
@@ -49,25 +42,9 @@ type policyCounts struct {
 
 // Observe implements [relay.TLSObserver].
 func (c *Collector) Observe(s relay.TLSSession) {
-	today := time.Now().UTC().Format(time.DateOnly)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	day := c.days[today]
-	if day == nil {
-		day = make(map[string]domainCounts)
-		c.days[today] = day
-	}
-	domain := day[s.Domain]
-	if domain == nil {
-		if len(day) >= maxDomains || c.octets >= maxOctets {
-			return
-		}
-		domain = make(domainCounts)
-		day[s.Domain] = domain
-		c.octets += 128 + len(s.Domain)
-	}
-	c.dirty = true
-	c.octets += domain.count(s, c.octets < maxOctets)
+	c.Count(s.Domain, func(counts map[string]*policyCounts, room bool) int {
+		return domainCounts(counts).count(s, room)
+	})
 }
 
 // cost estimates the memory of p, in octets.
@@ -82,19 +59,6 @@ func (p *policyCounts) cost() int {
 		n += 32 + len(what)
 	}
 	return n
-}
-
-// recount estimates anew what is counted. c.mu is held, or c is new.
-func (c *Collector) recount() {
-	c.octets = 0
-	for _, day := range c.days {
-		for name, domain := range day {
-			c.octets += 128 + len(name)
-			for _, p := range domain {
-				c.octets += p.cost()
-			}
-		}
-	}
 }
 
 // short is what is kept of the lines of a policy.

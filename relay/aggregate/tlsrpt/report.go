@@ -3,13 +3,14 @@ package tlsrpt
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"tacet/relay/aggregate"
 )
 
 // report is an aggregate report (RFC 8460 §4.4).
@@ -57,7 +58,7 @@ type detail struct {
 func (c *Config) newReport(begin time.Time, domain string, counts domainCounts) *report {
 	r := &report{
 		Organization: c.Hostname, Contact: c.Contact, domain: domain,
-		Range: dates{begin, begin.Add(24*time.Hour - time.Second)},
+		Range: dates{begin, aggregate.End(begin)},
 		ID:    begin.Format(time.DateOnly) + "_" + domain + "@" + c.Hostname,
 	}
 	for _, key := range slices.Sorted(maps.Keys(counts)) {
@@ -86,37 +87,15 @@ func (r *report) packed() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// file is the report's name (RFC 8460 §5.1).
-func (r *report) file() string {
-	return fmt.Sprintf("%s!%s!%d!%d.json.gz", r.Organization, r.domain, r.Range.Start.Unix(), r.Range.End.Unix())
-}
-
 // letter is the message that brings the report (RFC 8460 §5.3). It goes also
 // where TLS does not meet the policy, for that is what it tells of (§3).
-func (r *report) letter(to string, now time.Time, packed []byte) []byte {
-	var b bytes.Buffer
-	const boundary = "=_tls-report"
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
-	line("From: <%s>", r.Contact)
-	line("To: <%s>", to)
-	line("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
-	line("Message-ID: <%s>", r.ID)
-	line("Subject: Report Domain: %s\r\n Submitter: %s\r\n Report-ID: <%s>", r.domain, r.Organization, r.ID)
-	line("TLS-Report-Domain: %s", r.domain)
-	line("TLS-Report-Submitter: %s", r.Organization)
-	line("TLS-Required: No")
-	line("Auto-Submitted: auto-generated")
-	line("MIME-Version: 1.0")
-	line("Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n boundary=%q", boundary)
-	line("\r\n--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n", boundary)
-	line("This is a report on TLS with the mail servers of %s\r\non %s (UTC), as RFC 8460 describes it.", r.domain, r.Range.Start.Format(time.DateOnly))
-	line("\r\n--%s\r\nContent-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: base64", boundary)
-	line("Content-Disposition: attachment;\r\n filename=%q\r\n", r.file())
-	for text := base64.StdEncoding.EncodeToString(packed); text != ""; {
-		n := min(len(text), 76)
-		line("%s", text[:n])
-		text = text[n:]
+func (r *report) letter(to string, packed []byte) *aggregate.Letter {
+	return &aggregate.Letter{
+		From: r.Contact, To: to, ID: r.ID, Domain: r.domain, Host: r.Organization, Begin: r.Range.Start,
+		Fields: []string{"TLS-Report-Domain: " + r.domain, "TLS-Report-Submitter: " + r.Organization, "TLS-Required: No"},
+		Type:   `multipart/report; report-type="tlsrpt"`,
+		Text: fmt.Sprintf("This is a report on TLS with the mail servers of %s\r\non %s (UTC), as RFC 8460 describes it.",
+			r.domain, r.Range.Start.Format(time.DateOnly)),
+		Part: "application/tlsrpt+gzip", Ending: ".json.gz", Packed: packed,
 	}
-	line("\r\n--%s--", boundary)
-	return b.Bytes()
 }

@@ -4,7 +4,6 @@
 // recipients' domain the policy, the result and the host's name, with a count, and
 // neither an address nor a user, a message or an IP.
 //
-// [Collector] counts what the transport observes (collect.go) and keeps it over
-// restarts (keep.go); [Collector.Run] asks, once a day is over, which of its domains
-// want reports (record.go), writes them (report.go) and sends them (send.go).
+// [Collector] counts what the transport observes (collect.go), and once a day is over asks which
+// of its domains want reports (record.go), writes them (report.go) and sends them (send.go).
 package tlsrpt

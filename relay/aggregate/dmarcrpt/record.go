@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"tacet/relay/aggregate"
 )
 
 // maxTargets is how many addresses of a record are sent to.
@@ -50,10 +52,10 @@ func parseTargets(list string) (found []target) {
 	for text := range strings.SplitSeq(list, ",") {
 		text, most := cutSize(strings.TrimSpace(text))
 		u, err := url.Parse(text)
-		if err != nil || len(found) == maxTargets || !strings.EqualFold(u.Scheme, "mailto") {
+		if err != nil || len(found) == maxTargets {
 			continue
 		}
-		if to, err := url.PathUnescape(u.Opaque); err == nil && isMailbox(to) {
+		if to, ok := aggregate.Mailbox(u); ok {
 			found = append(found, target{to, most})
 		}
 	}
@@ -76,24 +78,4 @@ func cutSize(text string) (uri string, most int64) {
 		return uri, math.MaxInt64
 	}
 	return uri, int64(n) << shift
-}
-
-// isMailbox tells whether s is a plain mailbox: a dot-string of ASCII at a
-// domain (RFC 5321 §4.1.2). Whoever wants reports elsewhere has another.
-func isMailbox(s string) bool {
-	local, domain, ok := strings.Cut(s, "@")
-	if !ok || local == "" || len(local) > 64 || domain == "" || len(s) > 254 {
-		return false
-	}
-	for part := range strings.SplitSeq(local, ".") {
-		if part == "" || strings.Trim(strings.ToLower(part), "abcdefghijklmnopqrstuvwxyz0123456789#$%&'*+-/=?^_`{|}~") != "" {
-			return false
-		}
-	}
-	for label := range strings.SplitSeq(domain, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return false
-		}
-	}
-	return true
 }

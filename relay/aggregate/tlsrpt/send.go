@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"time"
 
 	"tacet/relay"
+	"tacet/relay/aggregate"
 )
 
 // World is what reports need of the world.
@@ -32,19 +31,12 @@ type Config struct {
 	Hostname string // of this relay, by which it is known
 	Contact  string // mailbox of a person, and the letters' sender
 	World    World
-	Keeper   Keeper
+	Keeper   aggregate.Keeper
 	Failed   func(error)       // is told that the Keeper failed; nil: no one
 	HTTP     http.RoundTripper // nil: one that dials by World
 }
 
-// The pace of reports.
-const (
-	saveEvery  = 10 * time.Minute
-	spread     = 4 * time.Hour  // over which reports go out after a day's end (RFC 8460 §4.1)
-	retryEvery = time.Hour      // where a report could not be handed over
-	keepFor    = 48 * time.Hour // since a day's begin: then its reports are given up (RFC 8460 §4.1: a day of tries)
-	sendWithin = time.Minute    // for one web server, or one look-up
-)
+const sendWithin = time.Minute // for one web server, or one look-up
 
 // New makes a collector with what its Keeper has. The error is the Keeper's,
 // and the collector works all the same.
@@ -62,90 +54,18 @@ func New(config Config) (*Collector, error) {
 			MaxResponseHeaderBytes: 16 << 10,
 		}
 	}
-	c := &Collector{config: config, days: make(map[string]map[string]domainCounts)}
-	return c, c.load()
+	c := &Collector{config: config}
+	var err error
+	c.Days, err = aggregate.New(aggregate.Config[*policyCounts]{
+		What: "TLS", Keeper: config.Keeper, Failed: config.Failed, Report: c.report,
+		Cost: func(_ string, p *policyCounts) int { return p.cost() },
+	})
+	return c, err
 }
 
-// Run saves the counts and sends the reports of past days, until ctx ends.
-func (c *Collector) Run(ctx context.Context) {
-	save := time.NewTicker(saveEvery)
-	defer save.Stop()
-	send := time.NewTimer(rand.N(spread)) // of days that ended before
-	defer send.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			c.tell(c.save())
-			return
-		case <-save.C:
-			c.tell(c.save())
-		case <-send.C:
-			if c.report(ctx) {
-				send.Reset(retryEvery)
-			} else {
-				send.Reset(time.Until(midnight(time.Now()).Add(24*time.Hour)) + rand.N(spread))
-			}
-		}
-	}
-}
-
-func (c *Collector) tell(err error) {
-	if err != nil && c.config.Failed != nil {
-		c.config.Failed(err)
-	}
-}
-
-// midnight is when the UTC day of t began.
-func midnight(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
-
-// report sends what is owed for days that are over. A domain's counts are
-// dropped when its report was handed over, or no one wants it. It tells whether something is left to do.
-func (c *Collector) report(ctx context.Context) (left bool) {
-	now := time.Now()
-	c.mu.Lock()
-	c.forget(now)
-	past := make(map[string][]string)
-	for day, domains := range c.days {
-		if day < now.UTC().Format(time.DateOnly) {
-			past[day] = slices.Sorted(maps.Keys(domains))
-		}
-	}
-	c.mu.Unlock()
-	for day, domains := range past {
-		begin, _ := time.Parse(time.DateOnly, day) // forget left none that is no date
-		for _, domain := range domains {
-			if ctx.Err() != nil {
-				return true
-			}
-			if err := c.reportTo(ctx, begin, domain); err != nil {
-				left = true
-				continue
-			}
-			c.settle(day, domain)
-		}
-	}
-	c.mu.Lock()
-	c.recount()
-	c.mu.Unlock()
-	c.tell(c.save())
-	return left
-}
-
-// settle drops what was reported.
-func (c *Collector) settle(day, domain string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dirty = true
-	delete(c.days[day], domain)
-	if len(c.days[day]) == 0 {
-		delete(c.days, day)
-	}
-}
-
-// reportTo sends the report of one domain to each of its addresses (RFC 8460 §3),
-// and is done if one of them took it: that one must not get it twice. An error says that
-// it should be tried again.
-func (c *Collector) reportTo(ctx context.Context, begin time.Time, domain string) error {
+// report sends the report of one domain to each of its addresses (RFC 8460 §3),
+// and is done if one of them took it: that one must not get it twice.
+func (c *Collector) report(ctx context.Context, begin time.Time, domain string) error {
 	ctx, cancel := context.WithTimeout(ctx, (maxTargets+1)*sendWithin)
 	defer cancel()
 	records, err := c.config.World.TXT(ctx, "_smtp._tls."+domain)
@@ -156,9 +76,8 @@ func (c *Collector) reportTo(ctx context.Context, begin time.Time, domain string
 	if len(targets) == 0 {
 		return nil
 	}
-	c.mu.Lock()
-	r := c.config.newReport(begin, domain, c.days[begin.Format(time.DateOnly)][domain])
-	c.mu.Unlock()
+	var r *report
+	c.View(begin, domain, func(counts map[string]*policyCounts) { r = c.config.newReport(begin, domain, counts) })
 	packed, err := r.packed()
 	if err != nil {
 		return err
@@ -166,7 +85,7 @@ func (c *Collector) reportTo(ctx context.Context, begin time.Time, domain string
 	var faults []error
 	for _, t := range targets {
 		if t.mail != "" {
-			err = c.config.World.Submit(ctx, t.mail, r.letter(t.mail, time.Now(), packed))
+			err = c.config.World.Submit(ctx, t.mail, r.letter(t.mail, packed).Message(time.Now()))
 		} else {
 			err = c.post(ctx, t.web, packed)
 		}
