@@ -89,8 +89,8 @@ func newRecipientsBuild(c *console) *cobra.Command {
 
 --from names what the addresses are read from, FORMAT:FILE or FORMAT:|COMMAND, and may be
 given many times. Formats are list (an address on each line), postfix (the source of
-a table, or what "postmap -s" prints), exim (an aliases or lsearch file) and ldif (what
-ldapsearch prints). An LDAP server is asked by an LDAP address: ldaps://, ldap:// (TLS by StartTLS,
+a table, or what "postmap -s" prints of a compiled one: hash, btree, lmdb, cdb …), exim (an
+aliases or lsearch file) and ldif (what ldapsearch prints). An LDAP server is asked by an LDAP address: ldaps://, ldap:// (TLS by StartTLS,
 never in the clear) or ldapi:///, with base, attributes, scope and filter. Names without a domain belong to each --domain; "@example.org" takes
 mail to every mailbox of the domain; what is of other domains is left out.`,
 		Example: `  tacet recipients build --key sign.key --domain example.org --from list:/etc/mail/users --out r.list
@@ -173,7 +173,7 @@ func (p *listPlan) read(ctx context.Context, from string) ([]string, error) {
 	}
 	some, err := recipients.Parse(format, string(content), p.domains)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, usageError{fmt.Errorf("--from %s: %w", from, err)}
 	}
 	return some, nil
 }

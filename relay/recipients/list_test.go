@@ -112,6 +112,9 @@ func TestParse(t *testing.T) {
 	if _, err := Parse("csv", "", domains); err == nil {
 		t.Error("a format that is none was read")
 	}
+	if _, err := Parse("postfix", "\x00\x00anna@example.org\x00", domains); err == nil || !strings.Contains(err.Error(), "postmap -s lmdb:") {
+		t.Errorf("a compiled map: %v", err)
+	}
 }
 
 func TestLDAPAddress(t *testing.T) {

@@ -2,6 +2,7 @@ package recipients
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ func Parse(format, text string, domains []string) ([]string, error) {
 	}
 	if format == "ldif" {
 		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n ", "") // RFC 2849: folded lines
+	}
+	if strings.ContainsRune(text, 0) {
+		return nil, errors.New("this is no text: of a compiled map of Postfix (hash, btree, lmdb …) take what its own tool prints, such as \"postfix:|postmap -s lmdb:/etc/postfix/virtual\"")
 	}
 	var found []string
 	for line := range strings.Lines(text) {
