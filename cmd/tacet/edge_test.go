@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,15 +50,40 @@ func talk(t *testing.T, address, say string) string {
 	return line
 }
 
-// Who talks before the greeting is turned away; who waits is greeted.
+// Who talks before the greeting is turned away; who waits is greeted. A reload is enough for either.
 func TestEarlyTalker(t *testing.T) {
-	d := startFallback(t, fallbackText+"[edge]\ngreet_pause = \"200ms\"\n")
+	path := filepath.Join(t.TempDir(), "tacet.toml")
+	write := func(edge string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(fallbackText+edge), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	config, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := runDaemon(t, config, deps{})
 	mx := d.address(0).String()
+	pause := func(edge string) {
+		t.Helper()
+		write(edge)
+		if restart, err := d.reload(); err != nil || len(restart) > 0 {
+			t.Fatalf("%v, %v", restart, err)
+		}
+	}
+	pause("[edge]\ngreet_pause = \"30s\"\n")
 	if said := talk(t, mx, "EHLO client.example\r\n"); !strings.HasPrefix(said, "554 5.5.1 Wait for the greeting") {
 		t.Errorf("an early talker reads %q", said)
 	}
+	pause("[edge]\ngreet_pause = \"10ms\"\n")
 	incoming("b@example.org").hold(t, mx)
 	if n := d.server.Stats().Early.Load(); n != 1 {
 		t.Errorf("%d early talkers are counted", n)
+	}
+	pause("")
+	if said := talk(t, mx, "EHLO client.example\r\n"); !strings.HasPrefix(said, "220 ") {
+		t.Errorf("without a pause an early talker reads %q", said)
 	}
 }

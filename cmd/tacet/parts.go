@@ -159,7 +159,7 @@ func (c *Config) inbound(d *daemon) inbound.Config {
 		Events: troubles{d.ops}, Limits: c.limits(), Tracer: tracer{d.incidents},
 	}
 	if len(c.Relay.Domains) > 0 {
-		config.Turn, config.Pause = turner{d}, c.Edge.Pause
+		config.Turn = turner{d}
 		config.Edge = d.openEdge()
 		config.Client, config.Helo = c.keepsClient()
 	}
@@ -185,6 +185,7 @@ func (c *Config) limits() inbound.Limits {
 		MaxMessageSize: int64(c.Relay.MaxMessageSize), MaxRecipients: c.Relay.MaxRecipients,
 		Connections: c.Limits.Connections, ConnectionsPerClient: c.Limits.ConnectionsPerClient,
 		CommandTimeout: c.Limits.CommandTimeout, MinContentRate: int64(c.Limits.MinContentRate),
+		Pause: c.Edge.Pause,
 	}
 }
 

@@ -8,6 +8,17 @@ import (
 	"testing"
 )
 
+// README.md names the keys that wait for a restart.
+func TestReadmeRestarts(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if words := strings.Join(strings.Fields(string(content)), " "); !strings.Contains(words, "those that have changed: "+fixedNames()+".") {
+		t.Errorf("README.md does not say that these wait for a restart: %s", fixedNames())
+	}
+}
+
 // The config in README.md has every key with its default, and is valid.
 // With TACET_GOLDEN=write the test writes it down anew.
 func TestReadmeConfig(t *testing.T) {

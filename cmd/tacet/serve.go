@@ -31,8 +31,9 @@ func newServe(c *console) *cobra.Command {
 
 SIGTERM and Ctrl-C end it: idle clients are told 421, what is under way is finished
 within 30 seconds, and what is queued stays queued. SIGHUP reads certificates, users
-and config again; a config with a fault changes nothing and says so. Addresses of
-listeners, data_dir, log and metrics change at a restart only.
+and config again; a config with a fault changes nothing and says so. Only
+` + fixedNames() + `
+wait for a restart, and the reload says so of those that have changed.
 
 Under systemd it says when it is ready, and takes over sockets that systemd has
 opened for the addresses of its listeners. What it tells of itself goes to standard

@@ -24,7 +24,6 @@ type Config struct {
 	Users    Submitters    // judges what users submit; nil: nobody does
 	Edge     Edge          // judges clients of MX listeners; nil: nobody does
 	Filters  Filters       // see sessions from MAIL on; nil: none
-	Pause    time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1)
 	Turn     Turner        // of ETRN on MX listeners; nil: it is not offered
 	Limits   Limits
 	Tracer   relay.Tracer // of dialogues; nil: none
@@ -43,6 +42,7 @@ type Limits struct {
 	MaxErrors            int           // wrong commands of a session; 0: 20
 	MaxJunk              int           // useless commands between messages, and refusals of a session; 0: 100
 	MaxAuthFailures      int           // of a session; 0: 3
+	Pause                time.Duration // before the greeting of MX listeners: who talks during it is no mail server (RFC 5321 §4.3.1); 0: none
 }
 
 func (l Limits) withDefaults() *Limits {
@@ -130,7 +130,7 @@ func (s *Server) settings(l Listener, c *tls.Config, limits *Limits) *wire.Setti
 		set.Etrn = s.turn
 	}
 	if l.Kind == MX && !set.Implicit {
-		set.Pause = s.config.Pause
+		set.Pause = limits.Pause
 		set.Early = func() { s.early(l) }
 	}
 	return set.Prepare()
