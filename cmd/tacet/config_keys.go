@@ -57,7 +57,7 @@ func (c *Config) incomingSections() []section {
 			{"users_file", textValue{&c.Auth.UsersFile, filename}, "who may submit; made by `tacet user add`"},
 		}},
 		{"submission", slices.Concat([]key{
-			{"senders", enumValue[auth.Unlisted]{&c.Submission.Senders, []string{"own", "any", "none"}}, "what users may send as who have no senders in users_file. own: the address that is their name, and any if the name is no address; any: any address; none: no address. `tacet user modify` gives them some"},
+			{"senders", enumValue[auth.Unlisted]{&c.Submission.Senders, []string{"own", "any", "none"}}, "what users may send as who have no senders in users_file. own: the address that is their name, or, if the name is no address, NAME@ hostname, postmaster's domain, relay.domains and the domains of [[dkim]]; any: any address; none: no address. `tacet user modify` gives them some"},
 			{"header_from", enumValue[HeaderFrom]{&c.Submission.HeaderFrom, []string{"any", "own"}}, "any: the From field says what the client likes, and DKIM signs it only if it is an address that the user may send as; own: it must be one, and clear, or the mail is refused"},
 		}, c.Submission.limitKeys())},
 		{"relay", []key{

@@ -136,23 +136,32 @@ func (f *findings) users(c *Config) {
 // userRules says what users may do that is seldom meant.
 func (f *findings) userRules(c *Config, users []auth.User) {
 	d := c.userDefaults()
-	everybody, none, without := 0, 0, 0
+	everybody, nobody, local, without := 0, 0, 0, 0
 	for _, user := range users {
-		if user.Rules.Senders == nil && d.Senders(user.Name).Any() {
-			everybody++
-		}
-		if user.Rules.Senders == nil && c.Submission.Senders == auth.UnlistedNone {
-			none++
-		}
 		if user.Rules.Limits[relay.NewRecipientsPerDay] > 0 && c.Submission.Memory == 0 {
 			without++
 		}
+		if user.Rules.Senders != nil {
+			continue
+		}
+		switch own := d.Senders(user.Name); {
+		case own.Any():
+			everybody++
+		case len(own.List()) == 0:
+			nobody++
+		case !strings.Contains(user.Name, "@"):
+			local++
+		}
 	}
+	const remedy = "`tacet user show` tells who, `tacet user modify NAME --senders ADDRESS` says which"
 	if everybody > 0 {
-		f.warn("auth.users_file %s: %s may send as any address, having no senders: `tacet user show` tells who, `tacet user modify NAME --senders ADDRESS` says which", c.Auth.UsersFile, plural(everybody, "user"))
+		f.warn("auth.users_file %s: %s may send as any address, having no senders: "+remedy, c.Auth.UsersFile, plural(everybody, "user"))
 	}
-	if none > 0 {
-		f.warn("auth.users_file %s: %s may send as no address, having no senders while submission.senders = \"none\"", c.Auth.UsersFile, plural(none, "user"))
+	if nobody > 0 {
+		f.warn("auth.users_file %s: %s may send as no address, having no senders: "+remedy, c.Auth.UsersFile, plural(nobody, "user"))
+	}
+	if local > 0 {
+		f.warn("auth.users_file %s: %s may send as NAME@ %s alone, having no senders, and no address as name: "+remedy, c.Auth.UsersFile, plural(local, "user"), someOf(d.Domains))
 	}
 	if without > 0 {
 		f.warn("auth.users_file %s: new_recipients_per_day of %s is without effect: submission.recipient_memory is not set", c.Auth.UsersFile, plural(without, "user"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"tacet/queue"
@@ -12,7 +13,23 @@ import (
 
 // userDefaults is what holds for users whose line of the users file does not say otherwise.
 func (c *Config) userDefaults() auth.Defaults {
-	return auth.Defaults{Unlisted: c.Submission.Senders, Quota: c.Submission.Quota}
+	return auth.Defaults{Unlisted: c.Submission.Senders, Domains: c.ownDomains(), Quota: c.Submission.Quota}
+}
+
+// ownDomains are the domains in which a user whose name is no address has that name: the
+// relay's own, those whose mail it takes, and those whose mail it signs.
+func (c *Config) ownDomains() (own []string) {
+	_, postmasters, _ := relay.CanonicalMailbox(c.Postmaster)
+	domains := append([]string{c.Hostname, postmasters}, c.Relay.Domains...)
+	for _, d := range c.DKIM {
+		domains = append(domains, d.Domain)
+	}
+	for _, domain := range domains {
+		if domain = relay.CanonicalDomain(domain); domain != "" && !slices.Contains(own, domain) {
+			own = append(own, domain)
+		}
+	}
+	return own
 }
 
 // usage is where it is kept how much users have sent.
@@ -49,7 +66,7 @@ func (s submitters) Sender(user string, from queue.ReversePath) (inbound.Allowan
 		s.refused.Add(1)
 		return nil, &relay.Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, // RFC 6409 §6.1
 			Class: relay.ClassAuth, Ground: relay.GroundSender,
-			Text: "This sender address is not yours to send as; use your own, or have it added to your account"}
+			Text: "This sender address is not yours to send as; your administrator can add it: `tacet user modify NAME --senders`"}
 	}
 	t, err := s.quota.Begin(user)
 	if t == nil {

@@ -26,9 +26,10 @@ func newUser(c *console) *cobra.Command {
 		Long: `Edit the users file (auth.users_file of the config): who may log in and submit mail,
 the addresses that each may send as, and how much each may send.
 
-A user whose name is a mail address may send as that address, and another one as
-anybody, until "senders" are given; submission.senders of the config changes that for
-all who have none of their own.
+Until "senders" are given, a user whose name is a mail address may send as that
+address, and another one as NAME@ each domain of the relay's own: hostname, that of
+postmaster, relay.domains and those of [[dkim]]. submission.senders of the config
+changes that for all who have no senders.
 
 Passwords are kept as argon2id hashes. A running daemon takes changes over at
 once; a removed user's open sessions start no further message.`,

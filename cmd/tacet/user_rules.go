@@ -89,13 +89,30 @@ func (r *ruleFlags) change(cmd *cobra.Command) (func(*auth.Rules), error) {
 
 // noteRules says what is seldom meant.
 func (c *console) noteRules(config *Config, name string, rules auth.Rules) {
-	d := config.userDefaults()
-	if rules.Senders == nil && d.Senders(name).Any() {
+	senders := rules.Senders
+	if senders == nil {
+		senders = config.userDefaults().Senders(name)
+	}
+	switch {
+	case rules.Senders != nil:
+	case senders.Any():
 		c.note("%s may send as any address: say which, with `tacet user modify %s --senders ADDRESS`", name, name)
+	case len(senders.List()) == 0:
+		c.note("%s may send as no address: say which, with `tacet user modify %s --senders ADDRESS`", name, name)
+	case senders.String() != name:
+		c.note("%s may send as %s: say others with `tacet user modify %s --senders ADDRESS`", name, someOf(senders.List()), name)
 	}
 	if config.Submission.Memory == 0 && rules.Limits[relay.NewRecipientsPerDay] > 0 {
 		c.note("new_recipients_per_day is without effect: submission.recipient_memory is not set in the config")
 	}
+}
+
+// someOf names the first of a list, and how many more there are.
+func someOf(list []string) string {
+	if more := len(list) - 3; more > 0 {
+		return strings.Join(list[:3], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(list, ", ")
 }
 
 func newUserModify(c *console) *cobra.Command {

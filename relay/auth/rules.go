@@ -112,7 +112,7 @@ type Unlisted uint8
 
 // What they may.
 const (
-	UnlistedOwn  Unlisted = iota // the address that is their name; any, if the name is no address
+	UnlistedOwn  Unlisted = iota // the address that is their name; if the name is none, name@ each of the relay's own domains
 	UnlistedAny                  // any address
 	UnlistedNone                 // none
 )
@@ -120,21 +120,54 @@ const (
 // Defaults are what holds for users whose line does not say otherwise.
 type Defaults struct {
 	Unlisted Unlisted
+	Domains  []string // the relay's own, as [relay.CanonicalDomain] has them
 	Quota    relay.Quota
 }
 
-// Senders is what a user of that name may send as whose line has no senders.
+// Senders is what a user of that name may send as whose line has no senders. It is no address,
+// if the name is neither one nor the local part of one.
 func (d Defaults) Senders(name string) *Senders {
-	everything := &Senders{texts: []string{"*"}, any: true}
 	switch d.Unlisted {
 	case UnlistedAny:
-		return everything
+		return &Senders{texts: []string{"*"}, any: true}
 	case UnlistedNone:
 		return &Senders{}
 	}
-	local, domain, ok := relay.CanonicalMailbox(name)
-	if !ok {
-		return everything
+	addresses := []string{name}
+	if !strings.Contains(name, "@") {
+		addresses = nil
+		for _, domain := range d.Domains {
+			addresses = append(addresses, name+"@"+domain)
+		}
 	}
-	return &Senders{texts: []string{name}, keys: map[string]struct{}{local + "@" + domain: {}}}
+	own := &Senders{keys: make(map[string]struct{})}
+	for _, address := range addresses {
+		if local, domain, ok := relay.CanonicalMailbox(address); ok {
+			own.texts = append(own.texts, address)
+			own.keys[local+"@"+domain] = struct{}{}
+		}
+	}
+	return own
+}
+
+// maySend tells whether the address is among Senders of the user.
+func (d *Defaults) maySend(user, address string) bool {
+	switch d.Unlisted {
+	case UnlistedAny:
+		return true
+	case UnlistedNone:
+		return false
+	}
+	local, domain, ok := relay.CanonicalMailbox(address)
+	if !ok {
+		return false
+	}
+	if !strings.Contains(user, "@") {
+		if !slices.Contains(d.Domains, domain) {
+			return false
+		}
+		user += "@" + domain
+	}
+	ownLocal, ownDomain, ok := relay.CanonicalMailbox(user)
+	return ok && local == ownLocal && domain == ownDomain
 }

@@ -91,8 +91,10 @@ func TestMaySend(t *testing.T) {
 		may      []sends
 		mayNot   []sends
 	}{
-		{Defaults{}, []sends{{"anna@example.org", "Anna@example.org"}, {"bob", "x@example.com"}, {"carl", "x@example.net"}},
-			[]sends{{"anna@example.org", "bob@example.org"}, {"carl", "anna@example.org"}, {"nobody", "x@example.com"}, {"", "x@example.com"}}},
+		{Defaults{Domains: []string{"example.org", "example.com"}}, []sends{{"anna@example.org", "Anna@example.org"}, {"bob", "Bob@EXAMPLE.com"}, {"bob", `"bob"@example.org.`}, {"carl", "x@example.net"}},
+			[]sends{{"anna@example.org", "bob@example.org"}, {"anna@example.org", "anna@example.com"}, {"bob", "x@example.com"}, {"bob", "bob@example.net"}, {"bob", "bob@sub.example.org"},
+				{"bob", "bob"}, {"carl", "anna@example.org"}, {"carl", "carl@example.com"}, {"nobody", "nobody@example.com"}, {"", "x@example.com"}}},
+		{Defaults{}, []sends{{"anna@example.org", "anna@example.org"}}, []sends{{"bob", "bob@example.org"}, {"bob", "x@example.com"}}},
 		{Defaults{Unlisted: UnlistedAny}, []sends{{"anna@example.org", "bob@example.org"}, {"bob", "x@example.com"}}, []sends{{"carl", "x@example.com"}}},
 		{Defaults{Unlisted: UnlistedNone}, []sends{{"carl", "carl@example.org"}}, []sends{{"anna@example.org", "anna@example.org"}, {"bob", "x@example.com"}}},
 	} {
@@ -117,8 +119,29 @@ func TestMaySend(t *testing.T) {
 		t.Errorf("carl has %v", got)
 	}
 	rewrite(t, u.path, line("carl", "x"))
-	if err := u.Reload(); err != nil || !u.MaySend("carl", "anna@example.org") || u.Quota("carl") != all {
+	u.SetDefaults(Defaults{Quota: all, Domains: []string{"example.org"}})
+	if err := u.Reload(); err != nil || !u.MaySend("carl", "carl@example.org") || u.MaySend("carl", "x@example.net") || u.Quota("carl") != all {
 		t.Errorf("after the change: %v", err)
+	}
+}
+
+// What a user is said to send as by default is what the user may send as.
+func TestSendersByDefault(t *testing.T) {
+	for name, want := range map[string]string{
+		"bob": "bob@example.org,bob@xn--bcher-kva.example", "Bob+x": "Bob+x@example.org,Bob+x@xn--bcher-kva.example", "bob@example.net": "bob@example.net",
+		"анна": "анна@example.org,анна@xn--bcher-kva.example", "bob@": "", "@example.org": "", "bob jones": "", `EXAMPLE\bob`: "", "a,b": "", "*": "*@example.org,*@xn--bcher-kva.example",
+		"bob@example.org@": "", "b@b@example.org": "", "bob>": "", "\xff": "", `"b b"`: `"b b"@example.org,"b b"@xn--bcher-kva.example`,
+	} {
+		d := Defaults{Domains: []string{"example.org", "xn--bcher-kva.example"}}
+		own := d.Senders(name)
+		if own.String() != want || own.Any() {
+			t.Errorf("%q sends as %q, want %q", name, own, want)
+		}
+		for _, address := range append(own.List(), "bob@example.org", "x@example.org", "b@example.org", "BOB@Bücher.example", "bob@example.net", name, name+"@example.org") {
+			if own.Has(address) != d.maySend(name, address) {
+				t.Errorf("%q as %q: listed %v, allowed %v", name, address, own.Has(address), d.maySend(name, address))
+			}
+		}
 	}
 }
 

@@ -116,18 +116,7 @@ func (u *Users) MaySend(user, address string) bool {
 	if a.rules != nil && a.rules.Senders != nil {
 		return a.rules.Senders.Has(address)
 	}
-	switch u.defaults.Load().Unlisted {
-	case UnlistedAny:
-		return true
-	case UnlistedNone:
-		return false
-	}
-	ownLocal, ownDomain, ok := relay.CanonicalMailbox(user)
-	if !ok || address == user {
-		return true
-	}
-	local, domain, ok := relay.CanonicalMailbox(address)
-	return ok && local == ownLocal && domain == ownDomain
+	return u.defaults.Load().maySend(user, address)
 }
 
 // Quota is how much the user may send.

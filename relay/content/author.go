@@ -17,6 +17,10 @@ type Owners interface {
 // Author refuses mail of a logged-in user whose From or Sender field names an
 // address that the user may not send as, and mail of which that cannot be said for sure:
 // two readers of it could see two authors. Mail of clients that need no login passes.
+//
+// Resent-From and Resent-Sender are not looked at: they are informational (RFC 5322 §3.6.6), and what
+// people are shown as the author is From. So they excuse no foreign From, and a user's own mail
+// that another has resent may be sent on. To send on what others wrote, it is attached (message/rfc822).
 type Author struct {
 	Owners  Owners
 	Refused *atomic.Int64 // messages; nil: they are not counted
@@ -40,7 +44,7 @@ func (a *Author) Check(_ context.Context, m *relay.Message) (relay.Verdict, erro
 			a.count()
 			return relay.Verdict{Rejection: &relay.Rejection{Code: 550, Enhanced: queue.Enhanced{5, 7, 1}, // RFC 6409 §6.1
 				Class: relay.ClassPolicy, Ground: relay.GroundSender,
-				Text: "The From field has an address that is not yours to send as; use your own, or have this one added to your account"}}, nil
+				Text: "The From field has an address that is not yours to send as; your administrator can add it: `tacet user modify NAME --senders`"}}, nil
 		}
 	}
 	return relay.Verdict{}, nil
