@@ -203,7 +203,7 @@ func start(t testing.TB, options ...option) *world {
 
 // stop shuts the server down; a second time nothing happens.
 func (w *world) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := w.server.Shutdown(ctx); errors.Is(err, net.ErrClosed) {
 		return

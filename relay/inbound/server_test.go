@@ -164,7 +164,7 @@ func TestLastWordsAreRead(t *testing.T) {
 			w := start(t, withLimits(inbound.Limits{MaxMessageSize: 1000}))
 			conn := w.tcp()
 			go io.WriteString(conn, send)
-			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 			heard, err := io.ReadAll(conn)
 			lines := strings.Split(strings.TrimSuffix(string(heard), "\r\n"), "\r\n")
 			last := lines[len(lines)-1]
@@ -211,7 +211,7 @@ func TestTCP(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := w.server.Shutdown(ctx); err != nil {
 		t.Error(err)
