@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -151,14 +149,9 @@ func TestEveryCommandSaysWhatItRecords(t *testing.T) {
 // lonely is a daemon whose next hop is not there, and its config file.
 func lonely(t *testing.T) (*daemon, string) {
 	t.Helper()
-	down, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down.Close()
 	file := filepath.Join(t.TempDir(), "tacet.toml")
 	text := "hostname = \"localhost\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[auth]\nusers_file = \"users\"\n" +
-		"[delivery]\nnext_hop = \"[127.0.0.1]:" + down.Addr().String()[len("127.0.0.1:"):] + "\"\n"
+		"[delivery]\nnext_hop = \"[127.0.0.1]" + strings.TrimPrefix(unused(t), "127.0.0.1") + "\"\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -179,13 +172,14 @@ func (d *daemon) queued(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), scriptPatience)
 	defer cancel()
 	filter := logging.Filter{ID: id.String(), Events: []logging.Event{logging.Deferred}}
 	for _, err := range logging.Read(ctx, logging.ReadOptions{Dir: d.config.Log.Dir, KeyDir: d.config.logKeyDir(), Last: -1, Follow: true, Filter: filter}) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		soon(t, "the queue to have what the log has", func() bool { return d.store.Stats().Active == 0 })
 		return id.String()
 	}
 	t.Fatal("no attempt was made")

@@ -193,7 +193,7 @@ func TestKilledBackup(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for deadline := time.Now().Add(10 * time.Second); ; <-look.C {
+		for deadline := time.Now().Add(scriptPatience); ; <-look.C {
 			if _, err := os.Stat(config.stagingDir()); errors.Is(err, os.ErrNotExist) {
 				break
 			}
@@ -223,7 +223,7 @@ func killBackup(t *testing.T, config, target string, early bool, look <-chan tim
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), scriptPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Args = []string{"tacet", "backup", "create", target, "--config", config}

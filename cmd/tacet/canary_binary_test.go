@@ -33,7 +33,8 @@ func newCanaryBinary(t *testing.T) *canaryBinary {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
 	}
-	s := &canaryBinary{w: newCanaryWorld(t, "127.64.99.1:25")}
+	pid := os.Getpid() // no other run has the address
+	s := &canaryBinary{w: newCanaryWorld(t, fmt.Sprintf("127.%d.%d.15:25", 64+pid>>8&127, pid&255))}
 	s.bin = s.w.path("tacet")
 	if out, err := exec.Command("go", "build", "-o", s.bin, "tacet/cmd/tacet").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

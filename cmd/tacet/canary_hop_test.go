@@ -79,7 +79,7 @@ func (h *canaryHop) start(t *testing.T, address string) {
 }
 
 func (h *canaryHop) serve(conn net.Conn) {
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(canaryPatience))
 	in := bufio.NewReader(io.TeeReader(conn, h))
 	fmt.Fprintf(conn, "220 %s\r\n", h.say[""])
 	secure := false

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type canaryWorld struct {
 	ran map[string]bool // commands
 }
 
-const canaryPatience = 30 * time.Second
+const canaryPatience = 3 * time.Minute
 
 // newCanaryWorld makes it. mxPort is the port of next hops that the DNS names.
 func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
@@ -126,12 +127,7 @@ func (w *canaryWorld) file(name, content string) string {
 // configure writes config, users and what they name.
 func (w *canaryWorld) configure() {
 	for _, name := range []string{"starttls", "implicit", "mx", "proxied"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		defer l.Close()
-		w.ports[name] = l.Addr().String()
+		w.ports[name] = unused(w.t)
 	}
 	cheap := auth.Params{Memory: 64, Time: 1, Threads: 1}
 	user, known := w.new("user", "%s@example.org"), w.new("known.user", "%s@example.org")
@@ -493,6 +489,28 @@ func (w *canaryWorld) until(event string, n int) {
 	for w.count(event) < n {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("the log does not come to %d of %s:\n%s", n, event, w.logged())
+		}
+		<-tick.C
+	}
+	w.idle()
+}
+
+// idle waits until no attempt is under way: the log has an outcome before the queue has it.
+func (w *canaryWorld) idle() {
+	w.t.Helper()
+	deadline := time.Now().Add(canaryPatience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var stats struct{ Active int }
+		if err := json.Unmarshal(w.ask(w.t, "/v1/stats"), &stats); err != nil {
+			w.t.Fatal(err)
+		}
+		if stats.Active == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%d attempts do not end", stats.Active)
 		}
 		<-tick.C
 	}

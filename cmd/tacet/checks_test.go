@@ -90,7 +90,7 @@ tls = "none"
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { // after the daemon's end
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
 		defer cancel()
 		_ = server.Shutdown(ctx)
 		if err := <-served; err != nil {
@@ -111,7 +111,7 @@ func (r *checkedRelay) delivered(t *testing.T) string {
 	select {
 	case m := <-r.mail:
 		return m
-	case <-time.After(20 * time.Second):
+	case <-time.After(scriptPatience):
 		t.Fatal("nothing reached the next hop")
 	}
 	return ""

@@ -26,7 +26,7 @@ func runDaemon(t *testing.T, config *Config, with deps) *daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
 		defer cancel()
 		if err := d.stop(ctx); err != nil {
 			t.Error(err)
@@ -336,7 +336,7 @@ func TestFailedStartLeavesNothingOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), scriptPatience)
 	defer cancel()
 	if err := d.stop(ctx); err != nil {
 		t.Error(err)

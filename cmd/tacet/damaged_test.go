@@ -45,7 +45,7 @@ func TestDamagedQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	runDaemon(t, config, deps{})
-	systemd.SetReadDeadline(time.Now().Add(time.Minute))
+	systemd.SetReadDeadline(time.Now().Add(scriptPatience))
 	b := make([]byte, 1000)
 	n, err := systemd.Read(b)
 	if err != nil || !strings.HasPrefix(string(b[:n]), "EXTEND_TIMEOUT_USEC=") {

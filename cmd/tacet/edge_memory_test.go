@@ -33,7 +33,7 @@ func TestGreylistOutlivesRestart(t *testing.T) {
 	}
 	end := func(d *daemon) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
 		defer cancel()
 		if err := d.stop(ctx); err != nil {
 			t.Error(err)
@@ -57,7 +57,7 @@ func TestGreylistOutlivesRestart(t *testing.T) {
 	defer end(second)
 	asked(second, "b@example.org", "250")
 	asked(second, "new@example.org", "450 4.7.1")
-	for _, c := range []struct{ edge, want string }{{"[edge]\ngreylist = \"1m\"\n", "450 4.7.1"}, {"", "250"}, {"[edge]\nhelo = true\n", "250"}} {
+	for _, c := range []struct{ edge, want string }{{"[edge]\ngreylist = \"30m\"\n", "450 4.7.1"}, {"", "250"}, {"[edge]\nhelo = true\n", "250"}} {
 		if err := os.WriteFile(path, []byte(fallbackText+c.edge), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -42,7 +42,7 @@ func talk(t *testing.T, address, say string) string {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(time.Now().Add(scriptPatience))
 	if _, err := raw.Write([]byte(say)); err != nil {
 		t.Fatal(err)
 	}

@@ -84,17 +84,6 @@ func ownPair(t *testing.T) tls.Certificate {
 	return pair
 }
 
-// closedPort is an address of loopback where nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // incoming is a message from outside.
 func incoming(to string) dialogue {
 	return dialogue{"EHLO client.example", "250", "MAIL FROM:<a@far.example>", "250", "RCPT TO:<" + to + ">", "250",
@@ -104,7 +93,7 @@ func incoming(to string) dialogue {
 // A primary that comes back and says ETRN gets its mail at once; nobody else starts a
 // queue, and nobody starts another's.
 func TestETRN(t *testing.T) {
-	at := closedPort(t)
+	at := unused(t)
 	d := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", at, 1)+"probe = \"1h\"\n")
 	mx := d.address(0).String()
 	const messages = 5
@@ -120,7 +109,7 @@ func TestETRN(t *testing.T) {
 		select {
 		case to := <-p.taken:
 			seen[to]++
-		case <-time.After(20 * time.Second):
+		case <-time.After(scriptPatience):
 			t.Fatalf("%d of %d messages came: %v", len(seen), messages, seen)
 		}
 	}
@@ -176,7 +165,7 @@ func TestRecipientsInSession(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	at := closedPort(t)
+	at := unused(t)
 	d := startFallback(t, strings.Replace(fallbackText, "[127.0.0.1]:1", at, 1)+fmt.Sprintf(
 		"[recipients]\nkey = %q\nsource = \"file:%s\"\nprobe = true\nunknown = \"defer\"\n", filepath.Join(dir, "verify.key"), filepath.Join(dir, "r.list")))
 	soon(t, "the list in use", func() bool { return d.people.Load().List() != nil })
@@ -224,7 +213,7 @@ func newestLog(t *testing.T, d *daemon) string {
 // soon waits for what other goroutines do.
 func soon(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	tick, end := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
+	tick, end := time.NewTicker(5*time.Millisecond), time.After(scriptPatience)
 	defer tick.Stop()
 	for !so() {
 		select {
@@ -238,7 +227,7 @@ func soon(t *testing.T, what string, so func() bool) {
 // The client's address travels with the mail to a primary that trusts the fallback, which
 // itself records it nowhere.
 func TestClientTravels(t *testing.T) {
-	at := closedPort(t)
+	at := unused(t)
 	last := startPrimary(t, at)
 	p := startFallback(t, strings.NewReplacer("[127.0.0.1]:1", at, "kind = \"mx\"", "kind = \"mx\"\nproxy_from = [\"127.0.0.0/8\"]").Replace(fallbackText)+
 		"[log]\nincoming_client = true\n[site]\naddresses = [\"127.0.0.1\"]\n")
@@ -247,7 +236,7 @@ func TestClientTravels(t *testing.T) {
 		incoming("b@example.org").holdFrom(t, "127.0.0.77", f.address(0).String())
 		select {
 		case <-last.taken:
-		case <-time.After(20 * time.Second):
+		case <-time.After(scriptPatience):
 			t.Fatalf("%s: the message did not come", by)
 		}
 		f.journal.Secure()
@@ -265,7 +254,7 @@ func TestClientTravels(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(time.Now().Add(scriptPatience))
 	if _, err := raw.Write([]byte("EHLO client.example\r\n")); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func bring(t *testing.T, address string, c *canarySet, text string) (code int, r
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(time.Minute))
+	_ = raw.SetDeadline(time.Now().Add(scriptPatience))
 	conn := textproto.NewConn(raw)
 	for _, step := range []string{
 		"PROXY TCP4 198.51.100.7 192.0.2.1 40000 25", "EHLO " + c.new("helo") + ".example",
@@ -95,7 +95,7 @@ func serveProgram(t *testing.T, file, address string) {
 			t.Errorf("the relay ended with %v", err)
 		}
 	})
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(scriptPatience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -56,7 +56,7 @@ func TestPassphraseIsNotShown(t *testing.T) {
 		phrase, err := askTerminal(terminal, "Passphrase")
 		answer <- asked{phrase, err}
 	}()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(scriptPatience)
 	for echo() {
 		if time.Now().After(deadline) {
 			t.Fatal("the terminal still shows what is typed")

@@ -54,7 +54,7 @@ func (d dialogue) holdFrom(t *testing.T, client, address string) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(time.Now().Add(scriptPatience))
 	c := textproto.NewConn(raw)
 	if _, _, err := c.ReadResponse(220); err != nil {
 		t.Fatal(err)

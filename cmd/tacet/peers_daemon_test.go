@@ -256,6 +256,58 @@ func (d *daemon) settled(recipient string) record {
 	})
 }
 
+// attempted waits for the first attempt for a recipient that was not given up for
+// a time-out before a stage: on a busy machine any next hop may be too slow.
+func (d *daemon) attempted(recipient, stage string) (r record) {
+	d.t.Helper()
+	for passed := 0; ; passed++ {
+		nth := 0
+		r = d.log.find(d.t, "an attempt for "+recipient, func(r record) bool {
+			if r.Status.Event == "accepted" || r.Recipient != recipient {
+				return false
+			}
+			nth++
+			return nth > passed
+		})
+		if r.Status.Reason != "timeout" || r.Status.Stage == stage {
+			return r
+		}
+		d.t.Logf("%s: tried again after a time-out at %s", recipient, r.Status.Stage)
+		eventually(d.t, r.Status.ID+" to be due again", func() bool {
+			_, _, status := runProgram(d.t, d.command("queue", "retry", r.Status.ID))
+			return status == 0
+		})
+	}
+}
+
+// idle waits until no attempt is under way: the log has an outcome before the queue has it.
+func (d *daemon) idle() {
+	d.t.Helper()
+	eventually(d.t, "the attempts to end", func() bool { return d.stats().Active == 0 })
+}
+
+// retryAll makes all that waits due, also what was put off this moment.
+func (d *daemon) retryAll() {
+	d.t.Helper()
+	d.idle()
+	d.run("queue", "retry", "--all")
+}
+
+// empties waits until nothing is queued any more.
+func (d *daemon) empties() {
+	d.t.Helper()
+	var left []map[string]any
+	defer func() {
+		if len(left) > 0 {
+			d.t.Logf("left in the queue: %v", left)
+		}
+	}()
+	eventually(d.t, "an empty queue", func() bool {
+		left = d.queued()
+		return len(left) == 0
+	})
+}
+
 // queued lists what is in the queue, one object for each message.
 func (d *daemon) queued() []map[string]any {
 	d.t.Helper()

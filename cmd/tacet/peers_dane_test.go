@@ -86,10 +86,10 @@ func signed(t *testing.T, dir, name, records string, options ...string) (file, d
 // and the DS records it trusts.
 func newUnbound(t *testing.T, dir string, zones map[string]string, anchors ...string) (addr string) {
 	t.Helper()
-	addr = "127.83.22.4:" + portOf(t, freePort(t)) // freePort keeps the UDP port at its own address
+	addr = own(4) + ":" + portOf(t, freePort(t)) // freePort keeps the UDP port at its own address
 	var config strings.Builder
 	fmt.Fprintf(&config, `server:
-	interface: 127.83.22.4@%s
+	interface: `+own(4)+`@%s
 	do-daemonize: no
 	chroot: ""
 	username: ""
@@ -146,25 +146,25 @@ func (p *peers) dane(t *testing.T) {
 	dir := workDir(t)
 	mx := newIdentity(t, workDir(t), "mx.good.plain.example")
 	web := newIdentity(t, workDir(t), "mta-sts.good.plain.example", "mta-sts.foreign.plain.example", "mta-sts.testing.plain.example")
-	newSink(t, withTLS(mx), func(s *sink) { s.addr = "127.83.22.1:25" })
-	newSink(t, func(s *sink) { s.addr = "127.83.22.2:25" })
-	keen := newSink(t, withTLS(mx), func(s *sink) { s.addr, s.offer = "127.83.22.5:25", append(s.offer, "REQUIRETLS") })
+	newSink(t, withTLS(mx), func(s *sink) { s.addr = own(1) + ":25" })
+	newSink(t, func(s *sink) { s.addr = own(2) + ":25" })
+	keen := newSink(t, withTLS(mx), func(s *sink) { s.addr, s.offer = own(5)+":25", append(s.offer, "REQUIRETLS") })
 	postfix := p.newPostfix(t, "mx.example.org", hop(newSink(t).addr), "smtpd_tls_security_level = encrypt")
 	chain, authority := vouched(t, workDir(t), "anchored.dane.example")
 	anchored := p.newPostfix(t, "anchored.example.org", hop(newSink(t).addr), "smtpd_tls_security_level = encrypt", "smtpd_tls_chain_files = "+chain)
 	right, wrong := " TLSA "+mx.tlsa(t), " TLSA 3 1 1 "+strings.Repeat("00", 32)
 	at := "_25._tcp.mx."
 	zone, anchor := signed(t, dir, "dane.example",
-		zoneOf("good", "mx.good", "127.83.22.1", at+"good"+right)+
-			zoneOf("rotating", "mx.rotating", "127.83.22.1", at+"rotating"+wrong, at+"rotating"+right)+
-			zoneOf("wrong", "mx.wrong", "127.83.22.1", at+"wrong"+wrong)+
-			zoneOf("stripped", "mx.stripped", "127.83.22.2", at+"stripped"+right)+
-			zoneOf("unusable", "mx.unusable", "127.83.22.1", at+"unusable TLSA 1 1 1 "+strings.Repeat("00", 32))+
-			zoneOf("bogus", "mx.bogus", "127.83.22.1", at+"bogus TLSA 3 1 1 "+strings.Repeat("11", 32))+
-			zoneOf("none", "mx.none", "127.83.22.1")+
-			zoneOf("keen", "mx.keen", "127.83.22.5", at+"keen"+right)+
+		zoneOf("good", "mx.good", own(1), at+"good"+right)+
+			zoneOf("rotating", "mx.rotating", own(1), at+"rotating"+wrong, at+"rotating"+right)+
+			zoneOf("wrong", "mx.wrong", own(1), at+"wrong"+wrong)+
+			zoneOf("stripped", "mx.stripped", own(2), at+"stripped"+right)+
+			zoneOf("unusable", "mx.unusable", own(1), at+"unusable TLSA 1 1 1 "+strings.Repeat("00", 32))+
+			zoneOf("bogus", "mx.bogus", own(1), at+"bogus TLSA 3 1 1 "+strings.Repeat("11", 32))+
+			zoneOf("none", "mx.none", own(1))+
+			zoneOf("keen", "mx.keen", own(5), at+"keen"+right)+
 			"alias MX 10 mx.alias\nmx.alias CNAME mx.good\n"+
-			"tlsaalias MX 10 mx.tlsaalias\nmx.tlsaalias A 127.83.22.1\n"+at+"tlsaalias CNAME "+at+"good\n"+
+			"tlsaalias MX 10 mx.tlsaalias\nmx.tlsaalias A "+own(1)+"\n"+at+"tlsaalias CNAME "+at+"good\n"+
 			"postfix A 127.0.0.1\n_"+portOf(t, postfix.addr)+"._tcp.postfix TLSA "+p.cert.tlsa(t)+"\n"+
 			"anchored A 127.0.0.1\n_"+portOf(t, anchored.addr)+"._tcp.anchored TLSA "+authority+"\n"+
 			"misnamed A 127.0.0.1\n_"+portOf(t, anchored.addr)+"._tcp.misnamed TLSA "+authority+"\n")
@@ -173,15 +173,15 @@ func (p *peers) dane(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, zone, strings.ReplaceAll(string(text), strings.Repeat("11", 32), strings.Repeat("12", 32)))
-	expired, anchor2 := signed(t, dir, "expired.example", zoneOf("@", "mx", "127.83.22.1", at+"expired.example."+right), "-i", "20190101000000", "-e", "20200101000000")
+	expired, anchor2 := signed(t, dir, "expired.example", zoneOf("@", "mx", own(1), at+"expired.example."+right), "-i", "20190101000000", "-e", "20200101000000")
 	plain := writeFile(t, filepath.Join(dir, "plain.example"), "$ORIGIN plain.example.\n$TTL 60\n@ SOA ns host 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"+
-		zoneOf("insecure", "mx.insecure", "127.83.22.1", at+"insecure"+wrong)+
-		zoneOf("good", "mx.good", "127.83.22.1", "_mta-sts.good TXT \"v=STSv1; id=1;\"", "mta-sts.good A 127.83.22.3")+
-		zoneOf("foreign", "mx.foreign", "127.83.22.1", "_mta-sts.foreign TXT \"v=STSv1; id=1;\"", "mta-sts.foreign A 127.83.22.3")+
-		zoneOf("testing", "mx.testing", "127.83.22.1", "_mta-sts.testing TXT \"v=STSv1; id=1;\"", "mta-sts.testing A 127.83.22.6"))
+		zoneOf("insecure", "mx.insecure", own(1), at+"insecure"+wrong)+
+		zoneOf("good", "mx.good", own(1), "_mta-sts.good TXT \"v=STSv1; id=1;\"", "mta-sts.good A "+own(3))+
+		zoneOf("foreign", "mx.foreign", own(1), "_mta-sts.foreign TXT \"v=STSv1; id=1;\"", "mta-sts.foreign A "+own(3))+
+		zoneOf("testing", "mx.testing", own(1), "_mta-sts.testing TXT \"v=STSv1; id=1;\"", "mta-sts.testing A "+own(6)))
 	resolver := newUnbound(t, dir, map[string]string{"dane.example": zone, "expired.example": expired, "plain.example": plain}, anchor, anchor2)
-	newPolicyServer(t, dir, "127.83.22.3", web, "version: STSv1\nmode: enforce\nmx: *.good.plain.example\nmax_age: 86400\n")
-	newPolicyServer(t, workDir(t), "127.83.22.6", web, "version: STSv1\nmode: testing\nmx: *.good.plain.example\nmax_age: 86400\n")
+	newPolicyServer(t, dir, own(3), web, "version: STSv1\nmode: enforce\nmx: *.good.plain.example\nmax_age: 86400\n")
+	newPolicyServer(t, workDir(t), own(6), web, "version: STSv1\nmode: testing\nmx: *.good.plain.example\nmax_age: 86400\n")
 
 	var config strings.Builder
 	config.WriteString(trustLoopback + fmt.Sprintf("[delivery]\ndeny_special_addresses = false\n[dns]\nresolvers = [%q]\n", resolver))

@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// fails runs a subcommand that must fail at once, and wants words of what it says.
+// fails runs a subcommand that must fail, and wants words of what it says.
 func (d *daemon) fails(t *testing.T, words []string, args ...string) {
 	t.Helper()
-	begun := time.Now()
 	out, errs, status := runProgram(t, d.command(args...))
 	if status != 1 {
 		t.Errorf("tacet %s: status %d, want 1", args[0], status)
@@ -29,9 +28,6 @@ func (d *daemon) fails(t *testing.T, words []string, args ...string) {
 	}
 	if strings.Contains(errs, "goroutine ") {
 		t.Errorf("tacet %s: panic", args[0])
-	}
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("tacet %s: ends only after %v", args[0], took)
 	}
 	if t.Failed() {
 		t.Logf("standard output:\n%s\nstandard error:\n%s", out, errs)
@@ -259,9 +255,7 @@ func (p *peers) fillDisk(t *testing.T, logOnIt, restart bool) {
 		s.ReadResponse(250)
 	}
 	l.arrived(t, next)
-	if left := d.queued(); len(left) != 0 {
-		t.Errorf("left in the queue: %v", left)
-	}
+	d.empties()
 	d.terminate()
 	if left := d.queued(); len(left) != 0 {
 		t.Errorf("in the queue after the end: %v", left)
@@ -317,6 +311,7 @@ func (p *peers) nextHopDown(t *testing.T) {
 	if all := d.queued(); len(all) != 3 {
 		t.Fatalf("in the queue: %v", all)
 	}
+	d.idle()
 	held, deleted := d.outcome("deferred", "held@example.net").Status.ID, d.outcome("deferred", "deleted@example.net").Status.ID
 	if text := d.run("queue", "show", held); !strings.Contains(text, "held@example.net") || strings.Contains(text, "zzzz") {
 		t.Errorf("queue show: %s", text)
@@ -332,7 +327,7 @@ func (p *peers) nextHopDown(t *testing.T) {
 	}
 	d.start()
 	next := newSink(t, func(s *sink) { s.addr = addr })
-	d.run("queue", "retry", "--all")
+	d.retryAll()
 	d.outcome("delivered", "waits@example.net")
 	d.run("queue", "release", held)
 	d.outcome("released", "held@example.net")
@@ -340,14 +335,25 @@ func (p *peers) nextHopDown(t *testing.T) {
 	if n := len(next.mail.all()); n != 2 {
 		t.Errorf("%d messages arrived, want 2", n)
 	}
-	if left := d.queued(); len(left) != 0 {
-		t.Errorf("left in the queue: %v", left)
-	}
+	d.empties()
 }
 
 // retryUnreachable: an admin's word outweighs what the relay has learned of a
 // next hop that it could not reach many times.
 func (p *peers) retryUnreachable(t *testing.T) {
+	const suspension = 30 * time.Second // what it would wait for otherwise
+	var took time.Duration
+	for range 3 { // a machine may stand still for a while
+		if took = p.retriedUnreachable(t); took < 2*suspension/3 {
+			return
+		}
+	}
+	t.Errorf("after queue retry --all it took %v", took)
+}
+
+// retriedUnreachable tells how long it is from queue retry --all to the first delivery.
+func (p *peers) retriedUnreachable(t *testing.T) time.Duration {
+	t.Helper()
 	addr := freePort(t)
 	d := p.daemon(t, trustLoopback+fmt.Sprintf("[delivery]\nnext_hop = %q\n", hop(addr)))
 	const messages = 20
@@ -359,11 +365,11 @@ func (p *peers) retryUnreachable(t *testing.T) {
 	d.log.until(t, "some deferrals", func(all []record) bool { return count(all, "deferred") >= 3 })
 	newSink(t, func(s *sink) { s.addr = addr })
 	begun := time.Now()
-	d.run("queue", "retry", "--all")
+	d.retryAll()
+	d.log.until(t, "a delivery", func(all []record) bool { return count(all, "delivered") > 0 })
+	took := time.Since(begun)
 	d.log.until(t, "all deliveries", func(all []record) bool { return count(all, "delivered") == messages })
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("after queue retry --all it took %v", took)
-	}
+	return took
 }
 
 // noDNS: mail is deferred while no resolver answers, and never fails for it.
@@ -384,6 +390,7 @@ func (p *peers) noDNS(t *testing.T) {
 			if r.Status.Event != "deferred" || r.Status.Reason != "dns_temporary" || r.Status.Stage != "route" || r.NextHost != "" {
 				t.Errorf("the log says %s", r.line)
 			}
+			d.idle()
 			if left := d.queued(); len(left) != 1 {
 				t.Errorf("in the queue: %v", left)
 			}
@@ -408,7 +415,5 @@ func (p *peers) secondDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.outcome("delivered", "bob@example.net")
-	if out := d.run("queue", "list", "--json"); strings.TrimSpace(out) != "" {
-		t.Errorf("in the queue: %s", out)
-	}
+	d.empties()
 }

@@ -25,8 +25,8 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for anything: far more than it takes.
-const patience = 60 * time.Second
+// patience is how long a test waits for anything: only what hangs takes so long.
+const patience = 3 * time.Minute
 
 // feed is a list that grows and can be waited for.
 type feed[T any] struct {
@@ -130,6 +130,13 @@ func writeFile(t *testing.T, path, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// own is an address of loopback that no other run of the tests has at the same time, for
+// where the port is given.
+func own(host int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&127, pid&255, host)
 }
 
 // freePort gives an address that no one listens at. It is below the range from

@@ -256,7 +256,7 @@ func (p *peers) sigkill(t *testing.T) {
 	if slices.Max(owed) > connections {
 		t.Errorf("the kills brought second copies of %d deliveries; %d connections", owed, connections)
 	}
-	d.log.until(t, "an empty queue", func([]record) bool { return len(d.queued()) == 0 })
+	d.empties()
 	d.terminate()
 	// A record that a kill took with it is written again at the next start.
 	ended := map[string]bool{}

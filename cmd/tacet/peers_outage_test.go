@@ -203,7 +203,11 @@ func (s *sites) cutInContent(l *incomingMail, fallback *daemon, last *sink) {
 	nft("add table inet cut; add chain inet cut out { type filter hook output priority 0; }; add rule inet cut out tcp dport 25 quota over 2000000 bytes drop")
 	number := l.bringOne(16 << 20) // more than the system holds back for a connection
 	to := fmt.Sprintf("b%d@example.org", number)
-	if r := fallback.outcome("deferred", to); r.Status.Reason == "ambiguous" || r.Status.Stage != "content" {
+	// A machine may be too slow before half of it is over.
+	r := fallback.log.find(s.t, "a cut in the middle of "+to, func(r record) bool {
+		return r.Recipient == to && r.Status.Event == "deferred" && (r.Status.Stage == "content" || r.Status.Reason != "timeout")
+	})
+	if r.Status.Reason == "ambiguous" || r.Status.Stage != "content" {
 		s.t.Errorf("cut in its middle: %s", r.line)
 	}
 	if n := len(last.mail.all()); n != before {
@@ -251,10 +255,10 @@ type incomingMail struct {
 	acked  []int
 }
 
-// bring sends messages for a while.
+// bring sends messages for a while, so many whatever the machine can do.
 func (l *incomingMail) bring(during time.Duration) {
 	var clients sync.WaitGroup
-	for end := time.Now().Add(during); time.Now().Before(end); {
+	for range during / l.outage.pause {
 		for range 4 {
 			clients.Go(func() { l.bringOne(0) })
 		}

@@ -15,11 +15,11 @@ import (
 // was reported and then vouched for is not.
 func TestPeerPyzord(t *testing.T) {
 	needPeers(t, "pyzor", "pyzord")
-	home, address := t.TempDir(), unused(t)
-	port := strings.TrimPrefix(address, "127.0.0.1:")
+	home, port := t.TempDir(), strings.TrimPrefix(unused(t), "127.0.0.1:")
+	address := "127.0.0.2:" + port // of the first one its claim holds the UDP port
 	write(t, home, "servers", address+"\n")
 	write(t, home, "pyzord.access", "check report ping pong info whitelist : anonymous : allow\n")
-	server := exec.Command("pyzord", "--homedir", home, "-a", "127.0.0.1", "-p", port, "-e", "gdbm", "--dsn", filepath.Join(home, "db"))
+	server := exec.Command("pyzord", "--homedir", home, "-a", "127.0.0.2", "-p", port, "-e", "gdbm", "--dsn", filepath.Join(home, "db"))
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	server.Stdout, server.Stderr = t.Output(), t.Output()
 	if err := server.Start(); err != nil {
@@ -31,7 +31,7 @@ func TestPeerPyzord(t *testing.T) {
 		cmd.Stdin = strings.NewReader(input)
 		return cmd.Run()
 	}
-	deadline, tick := time.Now().Add(time.Minute), time.NewTicker(50*time.Millisecond)
+	deadline, tick := time.Now().Add(scriptPatience), time.NewTicker(50*time.Millisecond)
 	defer tick.Stop()
 	for client("", "-t", "1", "ping") != nil {
 		if time.Now().After(deadline) {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -48,7 +50,7 @@ func background(t *testing.T, address, name string, args ...string) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children
 		_ = cmd.Wait()
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), scriptPatience)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -68,12 +70,31 @@ func background(t *testing.T, address, name string, args ...string) {
 // unused is a loopback address that no one listens at.
 func unused(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, claim, err := claimPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { claim.Close() })
+	return address
+}
+
+// claimPort gives a loopback address that no one listens at. Its port is below those that the
+// kernel gives to whoever asks for any; and as long as the claim is open, which holds the UDP
+// port of that number, no other test takes it.
+func claimPort() (address string, claim io.Closer, err error) {
+	for range 1000 {
+		address = fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		var udp net.PacketConn
+		if udp, err = net.ListenPacket("udp", address); err != nil {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err == nil {
+			return address, udp, l.Close()
+		}
+		udp.Close()
+	}
+	return "", nil, err
 }
 
 func write(t *testing.T, dir, name, text string) string {

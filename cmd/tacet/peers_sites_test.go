@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -45,7 +46,17 @@ func in(netns string) []string {
 // newSites makes number n of such pairs, under names that another run of the tests at the same time has not.
 func newSites(t *testing.T, n int) *sites {
 	t.Helper()
-	n += 3 * (os.Getpid() % 80)
+	for run := 0; ; run++ { // the first that no other run has claimed
+		claim, err := net.Listen("unix", fmt.Sprintf("@tacet-sites-%d", n+3*run))
+		if err == nil {
+			t.Cleanup(func() { claim.Close() })
+			n += 3 * run
+			break
+		}
+		if run == 80 {
+			t.Fatal(err)
+		}
+	}
 	s := &sites{t: t, net: fmt.Sprintf("10.83.%d", n), fallback: fmt.Sprintf("tacet-f%d", n), primary: fmt.Sprintf("tacet-p%d", n)}
 	for _, ns := range []string{s.fallback, s.primary} {
 		_ = exec.Command("ip", "netns", "del", ns).Run() // of a run that was cut off
@@ -125,7 +136,7 @@ func (p *peers) primaryRefuses(t *testing.T) {
 		t.Errorf("deferred: %s", r.line)
 	}
 	primary.answer(func(string, string) string { return "" })
-	d.run("queue", "retry", "--all")
+	d.retryAll()
 	d.outcome("delivered", "b@example.org")
 	primary.answer(func(verb, line string) string {
 		if strings.Contains(line, "nobody@example.org") {
@@ -140,7 +151,7 @@ func (p *peers) primaryRefuses(t *testing.T) {
 		t.Errorf("refused: %s", r.line)
 	}
 	d.outcome("delivered", "someone@far.example") // the report
-	eventually(t, "the queue to be empty", func() bool { return len(d.queued()) == 0 })
+	d.empties()
 }
 
 // bothSites: a trace goes on at the other site, from either ID and from either side, and

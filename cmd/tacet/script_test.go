@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tacet/logging"
+	"tacet/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -39,6 +40,8 @@ func TestMain(m *testing.M) {
 //	                    submit a message, with STARTTLS if a certificate to trust is given
 //	logged DIR EVENT [N]
 //	                    wait until the relay log of that folder has the event, N times
+//	idle SOCKET         wait until the relay of a control socket attempts nothing: the log has an
+//	                    outcome before the queue has it
 //	control SOCKET METHOD PATH
 //	                    print the answer of a control socket
 //	signal NAME         send TERM, INT, HUP or KILL to the newest program in the background
@@ -55,14 +58,14 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": scriptStatus, "port": scriptPort, "expand": scriptExpand,
 			"notify": scriptNotify, "notified": scriptNotified, "nexthop": scriptNextHop,
-			"submit": scriptSubmit, "mail": scriptMail, "logged": scriptLogged, "control": scriptControl, "activated": scriptActivated,
+			"submit": scriptSubmit, "mail": scriptMail, "logged": scriptLogged, "idle": scriptIdle, "control": scriptControl, "activated": scriptActivated,
 			"signal": scriptSignal, "gone": scriptGone,
 		},
 	})
 }
 
 // scriptPatience is how long a script waits for what is to happen.
-const scriptPatience = 30 * time.Second
+const scriptPatience = 3 * time.Minute
 
 func scriptStatus(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
@@ -82,10 +85,10 @@ func scriptStatus(ts *testscript.TestScript, _ bool, args []string) {
 
 func scriptPort(ts *testscript.TestScript, _ bool, names []string) {
 	for _, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, claim, err := claimPort()
 		ts.Check(err)
-		defer l.Close() // all are taken before one is given back
-		ts.Setenv(name, strconv.Itoa(int(addrPort(l.Addr()).Port())))
+		ts.Defer(func() { claim.Close() })
+		ts.Setenv(name, strings.TrimPrefix(address, "127.0.0.1:"))
 	}
 }
 
@@ -186,6 +189,29 @@ func scriptGone(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s is still there", args[0])
+		}
+	}
+}
+
+// scriptIdle asks three times in a row, so that what was to begin has begun.
+func scriptIdle(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), scriptPatience)
+	defer cancel()
+	client, err := dialControl(ctx, ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer client.Close()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for quiet := 0; quiet < 3; <-look.C {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://tacet/v1/stats", nil)
+		ts.Check(err)
+		resp, err := client.http.Do(req)
+		ts.Check(err)
+		var stats queue.Stats
+		err = json.NewDecoder(resp.Body).Decode(&stats)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		if quiet++; stats.Active > 0 {
+			quiet = 0
 		}
 	}
 }

@@ -136,13 +136,15 @@ func (p *peers) forget(t *testing.T, end string, wait time.Duration) {
 	d.up()
 	f.submit(10)
 	f.noteKeys()
-	shell(t, "cp", "-a", d.path("data"), d.path("before"))
 	before := d.path("before")
+	d.freeze() // else files come and go under it
+	shell(t, "cp", "-a", d.path("data"), before)
+	syscall.Kill(-d.proc.cmd.Process.Pid, syscall.SIGCONT)
 	if err := os.RemoveAll(filepath.Join(before, "keys")); err != nil {
 		t.Fatal(err)
 	}
 	next.answer(func(string, string) string { return "" })
-	d.run("queue", "retry", "--all")
+	d.retryAll()
 	if end == "killed at the delivery" {
 		next.mail.until(t, "half of them", func(all []message) bool { return len(all) >= len(f.sent)/2 })
 		d.crash()

@@ -120,15 +120,21 @@ func (d *daemon) killAt(moment int, killed chan<- struct{}) {
 	case beforeReply:
 		kill()
 	case unread: // it reads nothing any more while the reply is sent
-		syscall.Kill(-pid, syscall.SIGSTOP)
-		for range time.Tick(time.Millisecond) {
-			if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || bytes.Contains(status, []byte(") T ")) {
-				break
-			}
-		}
+		d.freeze()
 		time.AfterFunc(20*time.Millisecond, kill)
 	default:
 		time.AfterFunc(rand.N(4*time.Millisecond), kill)
+	}
+}
+
+// freeze lets the daemon stand still.
+func (d *daemon) freeze() {
+	pid := d.proc.cmd.Process.Pid
+	syscall.Kill(-pid, syscall.SIGSTOP)
+	for range time.Tick(time.Millisecond) {
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || bytes.Contains(status, []byte(") T ")) {
+			return
+		}
 	}
 }
 

@@ -147,6 +147,33 @@ func rate(t *testing.T, d *daemon, next *sink, span time.Duration) float64 {
 	return n / took
 }
 
+// startsSoon starts both until the one with the backlog greets about as soon as the one with
+// an empty queue, and long before it knows its schedule: a machine may stand still for a while.
+func startsSoon(t *testing.T, empty, full *daemon) (greeted, scheduled time.Duration) {
+	t.Helper()
+	start := func(d *daemon) (greeted, scheduled time.Duration) {
+		if d.proc != nil {
+			d.crash()
+		}
+		begun := time.Now()
+		d.launch()
+		d.up()
+		greeted = time.Since(begun)
+		d.loaded()
+		return greeted, time.Since(begun)
+	}
+	for range 5 {
+		alone, _ := start(empty)
+		greeted, scheduled = start(full)
+		if greeted < 3*alone+100*time.Millisecond && scheduled < 10*time.Second {
+			return greeted, scheduled
+		}
+		t.Logf("it greets after %v, and knows its schedule after %v; the one with an empty queue greets after %v", greeted, scheduled, alone)
+	}
+	t.Error("that is too late")
+	return greeted, scheduled
+}
+
 // backlog: a queue full of mail for a dead and for a slow destination. The
 // relay greets at once, knows its schedule soon, holds little in memory, and
 // other mail does not notice. TACET_QUEUED says how many messages.
@@ -174,38 +201,26 @@ func (p *peers) backlog(t *testing.T) {
 		t.Errorf("%.0f octets of memory for each message", each)
 	}
 
-	begun = time.Now()
-	full.launch()
-	full.up()
-	greeted := time.Since(begun)
-	if greeted > time.Second {
-		t.Errorf("it greets after %v", greeted)
-	}
-	full.loaded()
-	scheduled := time.Since(begun)
+	greeted, scheduled := startsSoon(t, empty, full)
 	if st := full.stats(); st.Messages != n || st.Damaged != 0 {
 		t.Errorf("the queue: %+v", st)
 	}
-	if scheduled > 10*time.Second {
-		t.Errorf("the schedule is complete after %v", scheduled)
-	}
 	atOnce := full.resident()
-	empty.launch()
-	empty.up()
 
 	// One after the other, as the machine's other load changes. Each first run warms up.
-	span := time.Duration(dose(t, "TACET_SPAN", 3)) * time.Second
+	const share = 0.8
+	span := time.Duration(dose(t, "TACET_SPAN", 2)) * time.Second
 	rate(t, empty, live, span/2)
 	rate(t, full, live, span/2)
 	var best [2]float64
 	ratio := 0.0
-	for round := 0; round < 2 || ratio < 0.95 && round < 6; round++ {
+	for round := 0; round < 2 || ratio < share && round < 8; round++ {
 		alone, beside := rate(t, empty, live, span), rate(t, full, live, span)
 		if beside/alone > ratio { // the machine's other load is in both of a round
 			best, ratio = [2]float64{alone, beside}, beside/alone
 		}
 	}
-	if ratio < 0.95 {
+	if ratio < share {
 		t.Errorf("beside the backlog mail flows at %.0f %% of the empty queue's rate", 100*ratio)
 	}
 	eventually(t, "the live mail to be settled", func() bool { return full.stats().Messages == n })
