@@ -32,7 +32,8 @@ func (d *daemon) openQueue() *pebblestore.Store {
 }
 
 // fillQueue puts n messages for recipients at the domains into a daemon's
-// queue: half of them are due, the others within the hour.
+// queue: half of them are due, the others within the hour. They came an hour ago, so
+// that after a crash the log is not missing them.
 func (d *daemon) fillQueue(n int, domains ...string) {
 	d.t.Helper()
 	s := d.openQueue()
@@ -44,8 +45,9 @@ func (d *daemon) fillQueue(n int, domains ...string) {
 			content := bytes.Repeat([]byte("Subject: backlog\r\n\r\n0123456789012345678901234567890123456789\r\n"), 8)
 			for i := w; i < n; i += writers {
 				now := time.Now()
+				came := now.Add(-time.Hour)
 				e := &queue.Envelope{
-					ID: queue.NewID(now), Arrived: now, Sender: "anna@example.org", Subject: "backlog",
+					ID: queue.NewID(came), Arrived: came, Sender: "anna@example.org", Subject: "backlog",
 					Origin:     queue.Origin{Submission: true, User: testUser, Client: netip.AddrFrom4([4]byte{192, 0, 2, 1})},
 					Recipients: []queue.Recipient{{Path: queue.ForwardPath(fmt.Sprintf("user%d@%s", i, domains[i%len(domains)]))}},
 				}

@@ -130,7 +130,7 @@ func (s *Store) Get(ctx context.Context, id queue.ID) (*queue.Envelope, error) {
 			return env, nil
 		}
 		s.mu.Unlock()
-		en, err := s.load(id, before.key, false)
+		en, err := s.load(id, before.key, parts{states: before.flags&msgStates != 0})
 		if err == nil {
 			return en.env, nil
 		}

@@ -126,7 +126,7 @@ func (s *Store) acquire(mi uint32) (*entry, error) {
 		}
 		before := *s.index.msgs.at(mi)
 		s.mu.Unlock()
-		en, err := s.load(before.id, before.key, true)
+		en, err := s.load(before.id, before.key, parts{states: before.flags&msgStates != 0, content: true})
 		s.mu.Lock()
 		if now, ok := s.index.byID[before.id]; !ok || now != mi {
 			return nil, queue.ErrNotFound

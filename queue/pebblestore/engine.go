@@ -19,10 +19,15 @@ import (
 // ever written but to the log. Its files are as large as the memtable and are
 // used again, which spares the file system's journal: four of them at most
 // stay on the disk. Of an idle store little is left in memory.
+//
+// The engine takes the memtables' room from the cache, and what they leave holds
+// blocks: without that, each record that is read back costs all the blocks on its
+// way. Claims go by age as the tables do, so a few megabytes serve them.
 const (
 	memtableSize   = 6 << 20
 	memtables      = 2
 	blockCacheSize = 4 << 20
+	cacheSize      = memtables*memtableSize + blockCacheSize
 	maxOpenFiles   = 256
 	maxGroupBytes  = 1 << 20 // a batch of half a memtable would be written twice
 

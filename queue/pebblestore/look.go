@@ -18,7 +18,7 @@ func (s *Store) Content(ctx context.Context, id queue.ID) (queue.Content, error)
 		if !found {
 			return queue.Content{}, fmt.Errorf("content: %w", queue.ErrNotFound)
 		}
-		en, err := s.load(id, ref, true)
+		en, err := s.load(id, ref, parts{states: true, content: true})
 		if err == nil {
 			return s.content(en), nil
 		}

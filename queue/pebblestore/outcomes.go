@@ -193,7 +193,7 @@ func (s *Store) applyOutcomes(delivered map[queue.ID][]int) error {
 				return err
 			}
 		}
-		en, err := s.load(id, s.refOf(slots, id, binary.BigEndian.Uint64(sealed[1:])), false)
+		en, err := s.load(id, s.refOf(slots, id, binary.BigEndian.Uint64(sealed[1:])), parts{states: true})
 		if err != nil {
 			continue // damaged: the scan sets it aside
 		}

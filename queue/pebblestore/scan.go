@@ -16,8 +16,12 @@ import (
 	"tacet/queue"
 )
 
-// load reads a message: its newest envelope and, if asked for, its content.
-func (s *Store) load(id queue.ID, ref keyRef, content bool) (*entry, error) {
+// parts says what of a message is read beside its envelope.
+type parts struct{ states, content bool }
+
+// load reads a message: its envelope, as it came or with its newest states, and
+// its content if that is asked for.
+func (s *Store) load(id queue.ID, ref keyRef, want parts) (*entry, error) {
 	aead, err := s.keys.aead(id, ref)
 	if err != nil {
 		return nil, err
@@ -42,10 +46,12 @@ func (s *Store) load(id queue.ID, ref keyRef, content bool) (*entry, error) {
 	}
 	en := &entry{env: r.env, fileKey: r.fileKey, aead: aead}
 	s.retried(r.env.Recipients, r.retries)
-	if err := s.loadStates(en); err != nil {
-		return nil, err
+	if want.states {
+		if err := s.loadStates(en); err != nil {
+			return nil, err
+		}
 	}
-	if !content {
+	if !want.content {
 		return en, nil
 	}
 	if en.fileKey != nil {
@@ -315,9 +321,15 @@ func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error)
 	}
 	sc.s.retried(r.env.Recipients, r.retries)
 	en := &entry{env: r.env, aead: aead}
+	err = sc.readStates(m, en)
 	if sc.stateGap {
-		m.flags |= msgStates
+		m.flags |= msgStates // it may have some in the gap
 	}
+	return r.env, err
+}
+
+// readStates applies the states that belong to the message at which the scan is.
+func (sc *scanner) readStates(m *scanned, en *entry) error {
 	for ; sc.more; sc.nextState() {
 		k := sc.states.Key()
 		if len(k) != stateKeySize {
@@ -327,14 +339,14 @@ func (sc *scanner) open(m *scanned, key, sealed []byte) (*queue.Envelope, error)
 		case order < 0:
 			continue
 		case order > 0:
-			return r.env, nil
+			return nil
 		}
 		m.flags |= msgStates
 		if err := sc.s.applyState(en, k, sc.states.Value(), sc.state, true); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return r.env, nil
+	return nil
 }
 
 // keyOf finds where a message's key is: in its epoch if that has not been

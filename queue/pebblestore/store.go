@@ -141,7 +141,7 @@ func (s *Store) openContents() (err error) {
 }
 
 func (s *Store) openEngine(lock *pebble.Lock) (err error) {
-	s.cache = pebble.NewCache(blockCacheSize)
+	s.cache = pebble.NewCache(cacheSize)
 	opts := engineOptions(s, guardFS{s.fs, s}, s.cache)
 	opts.Lock = lock
 	if err = s.finishSalvage(); err == nil {
