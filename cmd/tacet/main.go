@@ -15,7 +15,9 @@ import (
 
 func main() {
 	log.SetOutput(io.Discard) // libraries that log for themselves would tell what remote sides said
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(profiled(func() int {
+		return run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	}))
 }
 
 // The exit statuses of every subcommand.
