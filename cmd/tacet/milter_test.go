@@ -66,7 +66,7 @@ func (s *script) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
 }
 
 // startFilter starts the filter, and a relay that asks it.
-func startFilter(t *testing.T, s *script, more string) *checkedRelay {
+func startFilter(t *testing.T, s milter.Milter, more string) *checkedRelay {
 	t.Helper()
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "filter")
@@ -74,7 +74,8 @@ func startFilter(t *testing.T, s *script, more string) *checkedRelay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := milter.NewServer(milter.WithMilter(func() milter.Milter { return s }), milter.WithActions(milter.AllClientSupportedActionMasks&^milter.OptSetMacros))
+	server := milter.NewServer(milter.WithMilter(func() milter.Milter { return s }), milter.WithActions(milter.AllClientSupportedActionMasks&^milter.OptSetMacros),
+		milter.WithProtocols(milter.OptSkip))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -219,6 +220,93 @@ func TestMilterFailurePolicy(t *testing.T) {
 		}
 		if strings.Contains(buf.String(), "headers") || (buf.Len() > 0) != (policy == "defer") {
 			t.Errorf("%s: log %s", policy, &buf)
+		}
+	}
+}
+
+// skipper has seen enough of each kind of thing after the first of it.
+type skipper struct {
+	script
+	refuses bool // at the end
+}
+
+func (s *skipper) RcptTo(to, _ string, m milter.Modifier) (*milter.Response, error) {
+	_, err := s.note(m, "rcpt "+to)
+	return milter.RespSkip, err
+}
+func (s *skipper) Header(name, _ string, m milter.Modifier) (*milter.Response, error) {
+	_, err := s.note(m, "field "+name)
+	return milter.RespSkip, err
+}
+func (s *skipper) BodyChunk(chunk []byte, m milter.Modifier) (*milter.Response, error) {
+	_, err := s.note(m, fmt.Sprint("chunk ", len(chunk) > 0))
+	return milter.RespSkip, err
+}
+func (s *skipper) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
+	if s.refuses {
+		return milter.RespReject, nil
+	}
+	if err := m.AddHeader("X-Seen", "the beginning"); err != nil {
+		return nil, err
+	}
+	return s.note(m, "end")
+}
+
+// A filter that skips the rest of recipients, fields or body (SMFIR_SKIP) sees no more of these, all that
+// comes behind them, and the mail stays whole; it may still change or refuse it at the end.
+func TestMilterSkips(t *testing.T) {
+	text := strings.TrimSuffix(plainMail, "\r\n") + strings.Repeat("\r\na long message in many chunks", 20000)
+	for _, refuses := range []bool{false, true} {
+		s := &skipper{refuses: refuses}
+		r := startFilter(t, s, "")
+		for range 2 { // sessions
+			replies := r.dialogue(t, 1, "MAIL FROM:<a@example.net>", "RCPT TO:<b@example.org>", "RCPT TO:<c@example.org>", "DATA", text+"\r\n.", "QUIT")
+			if last := replies[4]; strings.HasPrefix(last, "250") == refuses || refuses && !strings.HasPrefix(last, "550 5.7.1 The message is refused by a filter") {
+				t.Fatalf("the last reply is %q", last)
+			}
+			if refuses {
+				continue
+			}
+			if got := r.delivered(t); !strings.Contains(got, "\r\nX-Seen: the beginning\r\n\r\n") || !strings.HasSuffix(got, text[strings.Index(text, "\r\n\r\n")+4:]+"\r\n") {
+				t.Errorf("%.400q was delivered, %d octets", got, len(got))
+			}
+		}
+		s.mu.Lock()
+		seen := strings.Join(s.seen, ", ")
+		s.mu.Unlock()
+		for _, once := range []string{"rcpt b@example.org", "field ", "chunk true"} {
+			if n := strings.Count(seen, once); n != 2 {
+				t.Errorf("%q was seen %d times: %s", once, n, seen)
+			}
+		}
+		if strings.Contains(seen, "rcpt c@") {
+			t.Errorf("the filter saw %s", seen)
+		}
+	}
+}
+
+// What a filter says of a client or its name is the reply to each of its MAIL commands, and
+// no header field is on record.
+func TestMilterRefusesClient(t *testing.T) {
+	for _, stage := range []string{"connect unknown tcp4 127.0.0.1", "helo client.example"} {
+		s := &script{answer: map[string]func(milter.Modifier) (*milter.Response, error){
+			stage: func(milter.Modifier) (*milter.Response, error) {
+				return milter.RejectWithCodeAndReason(554, "5.7.1 Not you")
+			}}}
+		r := startFilter(t, s, "")
+		for i, reply := range r.dialogue(t, 1, "MAIL FROM:<a@example.net>", "MAIL FROM:<>", "RSET", "MAIL FROM:<a@example.net>") {
+			if i != 2 && !strings.HasPrefix(reply, "554 5.7.1 Not you") {
+				t.Errorf("%s: reply %d is %q", stage, i, reply)
+			}
+		}
+		s.mu.Lock()
+		seen := strings.Join(s.seen, ", ")
+		s.mu.Unlock()
+		if strings.Contains(seen, "mail ") || strings.Count(seen, "connect ") != 1 {
+			t.Errorf("%s: the filter saw %s", stage, seen)
+		}
+		if refused := r.lines(t, "rejected"); len(refused) != 3 || len(r.lines(t, "content_rejected")) != 0 {
+			t.Errorf("%s: log %v", stage, refused)
 		}
 	}
 }

@@ -17,6 +17,10 @@ import (
 // clamav-milter. It follows sessions: one connection to the filter for each, which shows client
 // and HELO name with the first MAIL, then MAIL and each RCPT as they come, and the content once it is
 // there. A message whose session was not followed is shown whole, as if it had been.
+//
+// Who connects and says nothing, or guesses passwords, costs the filters no connection so. What they
+// refuse of client or name is the reply to each MAIL of the session, which no mail gets past.
+// "Discard" is refused like "reject": what is answered 250 is delivered.
 type Milter struct {
 	Network, Address string // "unix" and a path, or "tcp" and an address
 	Hostname         string // of the relay, as macro j
