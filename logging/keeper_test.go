@@ -18,6 +18,9 @@ import (
 // place is a log with a folder of keys beside it.
 type place struct{ dir, keys string }
 
+// file gives the name of the day's file.
+func (d day) file() string { return d.begin().Format("relay-2006-01-02.jsonl") }
+
 func newPlace(t *testing.T) place {
 	t.Helper()
 	base := t.TempDir()

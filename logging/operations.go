@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -167,15 +166,6 @@ func Until(t time.Time) Param { return Param{key: "until", text: t.UTC().Format(
 
 // Listener is an address of our own that we listen at.
 func Listener(own netip.AddrPort) Param { return Param{key: "listener", text: own.String()} }
-
-// File is a file of our own, of which only the last element of the path is
-// told, and only if it is of the form of an identifier.
-func File(path string) Param {
-	return Param{key: "file", text: nameOnly(path[strings.LastIndexByte(path, os.PathSeparator)+1:])}
-}
-
-// Key is a key of the configuration, such as "delivery.tls".
-func Key(name string) Param { return Param{key: "key", text: nameOnly(name)} }
 
 // Version is the version of this program.
 func Version(v string) Param { return Param{key: "version", text: nameOnly(v)} }

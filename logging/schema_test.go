@@ -19,10 +19,10 @@ var update = flag.Bool("update", false, "write the generated files of testdata/s
 // TestSchemaFiles holds what is made from the schema to the schema.
 func TestSchemaFiles(t *testing.T) {
 	for name, write := range map[string]func(io.Writer) error{
-		"relay.md":              WriteTable,
-		"reasons.md":            WriteReasons,
-		"relay.schema.json":     WriteJSONSchema,
-		"tacet_relay.lnav.json": WriteLnav,
+		"relay.md":              writeTable,
+		"reasons.md":            writeReasons,
+		"relay.schema.json":     writeJSONSchema,
+		"tacet_relay.lnav.json": writeLnav,
 	} {
 		var got bytes.Buffer
 		if err := write(&got); err != nil {

@@ -25,9 +25,6 @@ func dayOf(t time.Time) day {
 
 func (d day) begin() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
-// file gives the name of the day's file.
-func (d day) file() string { return d.begin().Format("relay-2006-01-02.jsonl") }
-
 // dayOfFile reads the day from the name of a relay log's file.
 func dayOfFile(name string) (day, bool) {
 	t, err := time.Parse("relay-2006-01-02.jsonl", name)

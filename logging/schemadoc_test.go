@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// WriteTable writes the schema as a table of Markdown.
-func WriteTable(w io.Writer) error {
+// writeTable writes the schema as a table of Markdown.
+func writeTable(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| key | type | limit | class | promise | events | meaning |\n|---|---|---|---|---|---|---|\n")
 	row := func(f Field) {
@@ -39,8 +39,8 @@ func WriteTable(w io.Writer) error {
 	return err
 }
 
-// WriteReasons writes all reasons as a table of Markdown.
-func WriteReasons(w io.Writer) error {
+// writeReasons writes all reasons as a table of Markdown.
+func writeReasons(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| reason | meaning | Bedeutung |\n|---|---|---|\n")
 	for _, r := range Reasons() {
@@ -73,8 +73,8 @@ func (s eventSet) describe() string {
 // object is a JSON object, its keys in the order of encoding/json.
 type object map[string]any
 
-// WriteJSONSchema writes the schema as a JSON Schema (2020-12) of one line.
-func WriteJSONSchema(w io.Writer) error {
+// writeJSONSchema writes the schema as a JSON Schema (2020-12) of one line.
+func writeJSONSchema(w io.Writer) error {
 	properties := object{}
 	tls := object{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": object{"in": tlsSchema(false), "out": tlsSchema(true)}}
 	status := object{}
@@ -174,9 +174,9 @@ func (f Field) jsonSchema() object {
 	return o
 }
 
-// WriteLnav writes a format for the log viewer lnav, which groups the records
+// writeLnav writes a format for the log viewer lnav, which groups the records
 // of a message by its queue ID.
-func WriteLnav(w io.Writer) error {
+func writeLnav(w io.Writer) error {
 	values := object{}
 	for _, f := range Schema() {
 		key := strings.ReplaceAll(f.Key, ".", "/")
