@@ -20,7 +20,7 @@ func (r *Relay) Recover(ctx context.Context, past *logging.Recall) error {
 		case errors.Is(err, queue.ErrDamaged):
 			continue // it is set aside, and told of elsewhere
 		case err != nil:
-			return fmt.Errorf("compare the queue with the log: %w", err)
+			return fmt.Errorf("comparing the queue with the log: %w", err)
 		}
 		if e.Arrived.Before(r.began) {
 			r.acceptLate(e, past)

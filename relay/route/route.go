@@ -105,7 +105,7 @@ func (r *Router) choiceFor(d queue.Destination) choice {
 }
 
 // recoverable makes a fault of a configured next hop temporary: a slip in the
-// configuration or in the smarthost's zone must not bounce everyone's mail.
+// configuration or in the smarthost's zone must not fail everyone's mail.
 func recoverable(f *relay.RouteError) *relay.RouteError {
 	if f == nil || !f.Cause.Permanent() {
 		return f
