@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"tacet/relay"
@@ -339,6 +340,8 @@ func LoadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("there is no config at %s: name yours with --config, or begin with an empty file, which has every default", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("the config %s may not be read by this user: run the command as root or as the relay's user", path)
+	case errors.Is(err, syscall.EISDIR):
+		return nil, fmt.Errorf("%s is a folder: name the config file in it with --config", path)
 	case err != nil:
 		return nil, fmt.Errorf("reading the config: %w", err)
 	}

@@ -308,7 +308,7 @@ func (c *console) checkDKIM(cmd *cobra.Command, config *Config, domain string) e
 	case found == 0 && domain == "":
 		return errors.New("the config has no [[dkim]]: mail is not signed; begin with `tacet dkim generate DOMAIN`")
 	case found == 0:
-		return fmt.Errorf("the config has no [[dkim]] for %s", domain)
+		return fmt.Errorf("the config has no [[dkim]] for %s: `tacet dkim generate %s` makes a key, or name one with --selector", domain, domain)
 	case faulty:
 		return errSilent
 	}

@@ -51,7 +51,7 @@ func (c *console) daemon(ctx context.Context) (*controlClient, error) {
 	}
 	client, err := dialControl(ctx, config.controlSocket())
 	if errors.Is(err, errNoDaemon) {
-		return nil, fmt.Errorf("%w on %s: there is nothing to ask", errNoDaemon, config.controlSocket())
+		return nil, fmt.Errorf("%w on %s: start it by `tacet serve`, or is --config not the right one?", errNoDaemon, config.controlSocket())
 	}
 	return client, err
 }
@@ -81,7 +81,7 @@ With --with-content the content of the matching messages is recorded too, and
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if ticket == "" {
-				return wrongUsage("an incident needs its occasion: --ticket")
+				return wrongUsage("an incident needs its occasion: --ticket, such as --ticket T-1234")
 			}
 			if _, err := logging.ParseTarget(scope); err != nil {
 				return usageError{err}

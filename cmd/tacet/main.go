@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addCompletion(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	_, isUsage := errors.AsType[usageError](err)
 	switch {
@@ -144,6 +145,29 @@ func subcommand(cmd *cobra.Command, args []string) error {
 		}
 	}
 	return wrongUsage("there is no %s %s", cmd.CommandPath(), args[0])
+}
+
+// addCompletion adds the library's completion, which is told what is wrong with its use as every
+// other group is. The library takes its output as it is now.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	if made, _, err := root.Find([]string{"completion"}); err == nil && made != root {
+		made.Args, made.RunE = subcommand, nameOneOf
+	}
+}
+
+// needFlags finds flags that a command cannot do without.
+func needFlags(cmd *cobra.Command, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if !cmd.Flags().Changed(name) {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) > 0 {
+		return wrongUsage("%s needs %s", cmd.CommandPath(), strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // nameOneOf is what a command does that is only a group of others.

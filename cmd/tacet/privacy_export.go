@@ -43,9 +43,9 @@ it before. The ticket says why; the audit log says who exported, never what.`,
 			person := logging.Person{Address: args[0], User: user}
 			switch {
 			case mailbox(args[0]) != nil:
-				return wrongUsage("%s is not a mail address", quote(args[0]))
+				return wrongUsage("%s is not a mail address such as anna@example.org", quote(args[0]))
 			case ticket == "":
-				return wrongUsage("an export needs its occasion: --ticket")
+				return wrongUsage("an export needs its occasion: --ticket, such as --ticket DSAR-12")
 			case recipient != "" && to == "":
 				return wrongUsage("--age needs a file: --to")
 			}
@@ -223,15 +223,7 @@ func (p *personalData) print(w io.Writer) error {
 	out := &lineWriter{w: w}
 	out.line("What is held about %s%s, %s", p.Address, note(p.User != "", ", user "+p.User), p.Made.Format("2006-01-02 15:04 MST"))
 	out.line("")
-	out.line("Kept at most:")
-	for _, t := range p.Periods {
-		out.line("  %s: %s", t.What, t.Time)
-	}
-	out.line("")
-	out.line("Passed on to:")
-	for _, r := range p.Parties {
-		out.line("  %s: %s", r.Who, r.What)
-	}
+	out.parties(p.Periods, "Passed on to:", p.Parties)
 	out.line("")
 	if p.Account != nil {
 		out.line("As a user:")

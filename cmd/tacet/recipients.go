@@ -100,7 +100,12 @@ mail to every mailbox of the domain; what is of other domains is left out.`,
       --from "ldaps://ldap.example.org/ou=people,dc=example,dc=org?mail,mailAlternateAddress?sub?(mail=*)" \
       --bind-dn cn=tacet,dc=example,dc=org --password-file /etc/tacet/ldap.password`,
 		Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.buildRecipients(cmd.Context(), &p) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needFlags(cmd, "key", "domain", "from", "out"); err != nil {
+				return err
+			}
+			return c.buildRecipients(cmd.Context(), &p)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&p.key, "key", "", "the key that signs: recipients-sign.key")
@@ -112,11 +117,6 @@ mail to every mailbox of the domain; what is of other domains is left out.`,
 	f.StringVar(&p.caFile, "ca", "", "certificates that vouch for LDAP servers, PEM; absent: those of the system")
 	f.StringVar(&p.options.Delimiters, "delimiters", "", "characters that end the name of a mailbox, such as \"+\" (anna+shop is anna)")
 	f.BoolVar(&p.options.KeepCase, "keep-case", false, "Anna and anna are two mailboxes")
-	for _, name := range []string{"key", "out", "domain", "from"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // a flag that was just made
-		}
-	}
 	return cmd
 }
 

@@ -48,7 +48,7 @@ func (c *Config) recipientsKey() (recipients.VerifyKey, error) {
 // openRecipients reads the list that is here.
 func (c *Config) openRecipients() (*recipients.List, error) {
 	if c.Recipients.Key == "" {
-		return nil, errors.New("recipients.key is not set: no list is in use")
+		return nil, errors.New("no list is in use: recipients.key in the config names the recipients-verify.key of `tacet recipients key`")
 	}
 	key, err := c.recipientsKey()
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *Config) openRecipients() (*recipients.List, error) {
 // than the one that is here.
 func (c *Config) pullRecipients(ctx context.Context) (*recipients.List, error) {
 	if c.Recipients.Key == "" || c.Recipients.Source == "" {
-		return nil, errors.New("recipients.key and recipients.source are not both set: there is nothing to fetch")
+		return nil, errors.New("there is nothing to fetch: recipients.source in the config says where the list is, recipients.key names the recipients-verify.key of `tacet recipients key`")
 	}
 	key, err := c.recipientsKey()
 	if err != nil {
