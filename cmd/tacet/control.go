@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log"
 	"net"
 	"net/http"
@@ -144,15 +145,21 @@ func (c *control) list(w http.ResponseWriter, r *http.Request) {
 	if !c.record(w, r, logging.VerbQueueList, "", filter.scopes()...) {
 		return
 	}
+	stream(w, c.selections.listed(r.Context(), filter, c.queue), func(e *queue.Envelope) any { return describe(e) })
+}
+
+// stream answers with one line of JSON for each value, as far as they come and the client
+// is there.
+func stream[T any](w http.ResponseWriter, values iter.Seq2[T, error], show func(T) any) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
-	for e, err := range c.selections.listed(r.Context(), filter, c.queue) {
+	for v, err := range values {
 		if err != nil {
-			out.Encode(problem{Error: err.Error()})
+			_ = out.Encode(problem{Error: err.Error()})
 			return
 		}
-		if out.Encode(describe(e)) != nil {
-			return // the client is gone
+		if out.Encode(show(v)) != nil {
+			return
 		}
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -129,17 +128,7 @@ func (c *control) showIncident(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := json.NewEncoder(w)
-	for e, err := range c.incidents.Show(incident.ID) {
-		if err != nil {
-			out.Encode(problem{Error: err.Error()})
-			return
-		}
-		if out.Encode(e) != nil {
-			return // the client is gone
-		}
-	}
+	stream(w, c.incidents.Show(incident.ID), func(e logging.Exchange) any { return e })
 }
 
 // errNoContent is what is told who asks for content without an occasion.

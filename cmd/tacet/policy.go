@@ -177,6 +177,18 @@ func (c *Config) byMX() bool {
 	return c.Delivery.NextHop == "" || slices.ContainsFunc(c.Delivery.Routes, func(r RouteConfig) bool { return r.NextHop == "" })
 }
 
+// parties prints for how long data is kept, and under the title who gets some.
+func (l *lineWriter) parties(kept []policyPeriod, title string, parties []policyParty) {
+	l.line("Kept at most:")
+	for _, p := range kept {
+		l.line("  %s: %s", p.What, p.Time)
+	}
+	l.line("\n%s", title)
+	for _, p := range parties {
+		l.line("  %s: %s", p.Who, p.What)
+	}
+}
+
 // direction is where a setting leads away from its default.
 type direction int
 
@@ -228,6 +240,19 @@ func deliveryTLS(_ *Config, value string) direction {
 func shorter(period func(*Config) time.Duration) func(*Config, string) direction {
 	return func(c *Config, _ string) direction {
 		if period(c) < maxRetention {
+			return narrows
+		}
+		return neutral
+	}
+}
+
+// lifetime widens where mail is kept longer than the default says.
+func lifetime(period func(*Config) time.Duration) func(*Config, string) direction {
+	return func(c *Config, _ string) direction {
+		switch now, standard := period(c), period(DefaultConfig()); {
+		case now > standard:
+			return widens
+		case now < standard:
 			return narrows
 		}
 		return neutral
@@ -302,15 +327,7 @@ func effects() map[string]effect {
 			return narrows
 		}, "the key of the queue's keys is kept elsewhere"},
 
-		"queue.lifetime": {func(c *Config, _ string) direction {
-			switch standard := DefaultConfig().Queue.Lifetime; {
-			case c.Queue.Lifetime > standard:
-				return widens
-			case c.Queue.Lifetime < standard:
-				return narrows
-			}
-			return neutral
-		}, "how long a message is kept that cannot be delivered"},
+		"queue.lifetime": {lifetime(func(c *Config) time.Duration { return c.Queue.Lifetime }), "how long a message is kept that cannot be delivered"},
 
 		"primary.introduce":   {isNot(widens, "none"), "the address of who sends to relay domains, and what its host calls itself, is kept with the mail, and the primary learns it; xclient and xforward ask the DNS for the name of that address"},
 		"log.incoming_client": {is(widens, "true"), "the address of who sends to relay domains is on record"},
@@ -318,15 +335,7 @@ func effects() map[string]effect {
 		"edge.domain_lists":   {isNot(widens, "[]"), "the operators of these lists learn the domains of who sends to relay domains"},
 		"recipients.probe":    {is(widens, "true"), "the primary learns whom senders ask for before it gets mail"},
 
-		"primary.lifetime": {func(c *Config, _ string) direction {
-			switch standard := DefaultConfig().Primary.Lifetime; {
-			case c.Primary.Lifetime > standard:
-				return widens
-			case c.Primary.Lifetime < standard:
-				return narrows
-			}
-			return neutral
-		}, "how long a message is kept that waits for the primary"},
+		"primary.lifetime": {lifetime(func(c *Config) time.Duration { return c.Primary.Lifetime }), "how long a message is kept that waits for the primary"},
 
 		"log.retention":         {shorter(func(c *Config) time.Duration { return c.Log.Retention }), "the relay log is kept shorter"},
 		"log.retention_subject": {shorter(func(c *Config) time.Duration { return c.Log.RetentionSubject }), "subjects are kept shorter"},
@@ -414,15 +423,7 @@ func (p *policy) print(out *lineWriter) {
 		out.line("  %-10s %4d days  %s", f.Key, f.Days, f.Meaning)
 	}
 	out.line("")
-	out.line("Kept at most:")
-	for _, t := range p.Periods {
-		out.line("  %s: %s", t.What, t.Time)
-	}
-	out.line("")
-	out.line("Who else learns something:")
-	for _, r := range p.Recipients {
-		out.line("  %s: %s", r.Who, r.What)
-	}
+	out.parties(p.Periods, "Who else learns something:", p.Recipients)
 	nobody := "nobody gets logs, telemetry or fingerprints"
 	if p.fingerprints {
 		nobody = "nobody gets logs or telemetry, and of fingerprints no more than is said here"

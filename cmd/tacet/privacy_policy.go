@@ -108,6 +108,16 @@ func speak(lang string) (language, error) {
 	return language{}, wrongUsage("--lang is en or de, not %s", quote(lang))
 }
 
+// speakOf is the words of a language, and the running config to speak of.
+func (c *console) speakOf(ctx context.Context, lang string) (language, *Config, error) {
+	l, err := speak(lang)
+	if err != nil {
+		return l, nil, err
+	}
+	config, err := c.runningConfig(ctx)
+	return l, config, err
+}
+
 func newPrivacyStatement(c *console) *cobra.Command {
 	var lang string
 	cmd := &cobra.Command{
@@ -120,11 +130,7 @@ it checked.`,
 		Example: "  tacet privacy statement --lang de\n  tacet privacy statement > statement.txt",
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := speak(lang)
-			if err != nil {
-				return err
-			}
-			config, err := c.runningConfig(cmd.Context())
+			l, config, err := c.speakOf(cmd.Context(), lang)
 			if err != nil {
 				return err
 			}
@@ -150,11 +156,7 @@ the running config. What only you can say is marked. It is no legal advice: have
 		Example: "  tacet privacy record --lang de\n  tacet privacy record --json",
 		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := speak(lang)
-			if err != nil {
-				return err
-			}
-			config, err := c.runningConfig(cmd.Context())
+			l, config, err := c.speakOf(cmd.Context(), lang)
 			if err != nil {
 				return err
 			}
