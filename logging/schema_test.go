@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -234,6 +235,38 @@ func TestParseLineIsStrict(t *testing.T) {
 	} {
 		if _, err := ParseLine([]byte(bad)); err != ErrLine {
 			t.Errorf("%.200s: %v, want %v", bad, err, ErrLine)
+		}
+	}
+}
+
+// Every key of the contract stands once in its object and as it is written there: a reader
+// that takes the first of two values, or any case, must not see another record than this one.
+func TestParseLineTakesKeysAsTheyAre(t *testing.T) {
+	for _, e := range []Event{Delivered, ContentRejected} {
+		good := strings.TrimSpace(string(encodeLine(t, full(e))))
+		keys := 0
+		for _, f := range Schema() {
+			key := f.Key[strings.LastIndexByte(f.Key, '.')+1:]
+			if !strings.Contains(good, `"`+key+`":`) {
+				continue // of another event
+			}
+			keys++
+			for what, instead := range map[string]string{
+				"twice":                  key + `":null,"` + key,
+				"twice, once escaped":    fmt.Sprintf(`\u%04x%s":null,"%s`, key[0], key[1:], key),
+				"in upper case":          strings.ToUpper(key),
+				"with a capital":         strings.ToUpper(key[:1]) + key[1:],
+				"twice, in another case": strings.ToUpper(key) + `":null,"` + key,
+				"with a letter like s":   strings.Replace(key, "s", "ſ", 1), // U+017F, which encoding/json takes for one
+			} {
+				bad := strings.Replace(good, `"`+key+`":`, `"`+instead+`":`, 1)
+				if _, err := ParseLine([]byte(bad)); err != ErrLine && bad != good {
+					t.Errorf("%s, %s %s: %v, want %v", e, key, what, err, ErrLine)
+				}
+			}
+		}
+		if keys < 12 {
+			t.Errorf("%s: %d keys only", e, keys)
 		}
 	}
 }
