@@ -50,6 +50,7 @@ func (s *canaryBinary) start(t *testing.T) {
 	s.cmd.Env = append(os.Environ(), "GOTRACEBACK=crash") // the worst that can be asked for
 	s.cmd.Dir = s.w.dir
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.w.note(s.cmd.Args[1:2])
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +110,7 @@ func TestCanariesOfTheBinary(t *testing.T) {
 	first, last := w.deferredIDs()
 	w.commands(t, saw, s.run, first)
 	w.incidents(t, saw, s.run)
+	w.played(t, saw, s.play, func(io.Writer) {})
 	code, out := s.run("queue", "delete", last)
 	if code != 0 {
 		t.Errorf("delete: %d %s", code, out)
@@ -225,6 +227,27 @@ func (s *canaryBinary) run(args ...string) (int, []byte) {
 		return -1, []byte(err.Error())
 	}
 	return cmd.ProcessState.ExitCode(), out
+}
+
+// play runs try of the binary.
+func (s *canaryBinary) play(form string) canaryPlay {
+	args := []string{"try"}
+	s.w.note(args)
+	if form == "json" {
+		args = append(args, "--json")
+	}
+	p, cmd := canaryPlay{out: new(lockedBuffer)}, exec.Command(s.bin, args...)
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.w.t.Fatal(err)
+	}
+	p.end = func() int {
+		cmd.Process.Signal(syscall.SIGINT)
+		cmd.Wait()
+		return cmd.ProcessState.ExitCode()
+	}
+	return p
 }
 
 // deferredIDs are the queue IDs of the first and the last deferral in the log.

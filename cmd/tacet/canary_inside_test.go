@@ -41,6 +41,7 @@ const (
 	atAudit                     // an action is on its way to the audit log
 	atTrace                     // a transaction begins that an incident may want
 	atAnswer                    // the control socket is about to answer
+	atPrint                     // a command has printed what it prints
 )
 
 // canarySight is what a hook shows; what is not of its place is zero.
@@ -98,6 +99,7 @@ func (s *canaryRelay) at(h canaryHook, what *canarySight) {
 func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, canaryHook, *canarySight)) *canaryRelay {
 	t.Helper()
 	w.pull()
+	w.note([]string{"serve"}) // put together by hand; TestCanariesOfTheBinary runs the command
 	config, err := LoadConfig(w.config)
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +148,14 @@ func (s *canaryRelay) assembleHooked(context.Context) error {
 	s.relay = relay.New(core, hookedStore{s.store, s}, s.store, &s.routes, hookedTransport{s.client, s}, hookedJournal{journal{s.journal}, s})
 	s.kick.Store(s.relay)
 	return nil
+}
+
+// cli runs a command.
+func (s *canaryRelay) cli(args ...string) (int, []byte) {
+	code, out := s.w.cli(args...)
+	printed := bytes.NewBuffer(out)
+	s.at(atPrint, &canarySight{path: strings.Join(args, " "), answer: printed})
+	return code, printed.Bytes()
 }
 
 // checked is the config in the words of the core, with all that judges mail.

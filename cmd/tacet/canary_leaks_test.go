@@ -146,6 +146,7 @@ func canaryLeaks() []canaryLeak {
 	all = append(all, leaksOfFiles()...)
 	all = append(all, leaksOfAnswers()...)
 	all = append(all, leaksOfIncidents()...)
+	all = append(all, leaksOfCommands()...)
 	return append(all, leaksOfTransport()...)
 }
 
@@ -307,6 +308,30 @@ func leaksOfIncidents() []canaryLeak {
 				leakAsked(s, "xn--"+local+".example")
 			}
 		}},
+	}
+}
+
+// leakShown is a fault that has a command print more.
+func leakShown(command, format, input string) func(*canaryRelay, *canarySight) {
+	return func(s *canaryRelay, x *canarySight) {
+		if strings.HasPrefix(x.path, command) {
+			fmt.Fprintf(x.answer, format+"\n", s.w.of(input))
+		}
+	}
+}
+
+func leaksOfCommands() []canaryLeak {
+	return []canaryLeak{
+		{"body in what a playground shows", "body", "cli:try", atPrint, leakShown("try", "%q", "body")},
+		{"HELO name in what a playground shows", "helo.secure", "cli:try", atPrint, leakShown("try", "EHLO %s", "helo.secure")},
+		{"wrong user in what a playground shows", "unknown.user", "cli:try", atPrint, leakShown("try", "auth_failed %s", "unknown.user")},
+		{"content beside a playground", "attachment.octets", "try:files", atPrint, func(s *canaryRelay, x *canarySight) {
+			if at, _ := filepath.Glob(s.w.path("play/tacet-try-*")); x.path == "try" && len(at) == 1 {
+				os.WriteFile(filepath.Join(at[0], "mail.eml"), []byte(s.w.of("attachment.octets")), 0o600)
+			}
+		}},
+		{"record of the DNS in a check of keys", "dkim.text", "cli:dkim-check", atPrint, leakShown("dkim check", "the DNS has n=%s", "dkim.text")},
+		{"private key in a check of keys", "dkim.key.other", "cli:dkim-check", atPrint, leakShown("dkim check", "%x", "dkim.key.other")},
 	}
 }
 

@@ -104,6 +104,13 @@ func canaryRules() []canaryRule {
 		{"mail.parameter", "", dialogue, nil}, {"rcpt.parameter", "", []string{"incident:content"}, nil}, {"command", "", dialogue, nil},
 		{"elsewhere", "", nil, []string{"cli:incident-list"}},
 
+		// What a playground shows to who plays, and what is known of keys.
+		{"try.password", "", nil, []string{"cli:try"}},
+		{"mail.*", "", []string{"cli:try"}, nil}, {"mail.local", "", nil, []string{"cli:try"}}, {"rcpt.[ac].*", "", nil, []string{"cli:try"}},
+		{"header.subject", "", nil, []string{"cli:try"}}, {"client", "", nil, []string{"cli:try"}},
+		{"dkim.selector", "", with(config, "hop:reports"), []string{"cli:dkim-check", "config", "dns"}}, // and where the relay signs its own reports
+		{"dkim.domain", "", config, []string{"cli:dkim-check", "config", "dns"}},
+
 		// What judges mail: the envelope goes to a filter, content to both, domains to the DNS.
 		{"client", "", []string{"check:filter"}, nil}, {"mx.client", "", []string{"check:filter"}, []string{"check:filter"}}, {"mx.helo", "", []string{"check:filter"}, []string{"check:filter"}},
 		{"user", "", []string{"check:filter"}, []string{"check:filter"}},
@@ -123,7 +130,7 @@ func canaryRules() []canaryRule {
 		{"spf.local", "sender", []string{reader, "check:filter"}, []string{"log:rejected:sender"}}, // and not to the DNS, whatever a record asks for
 		{"spf.subject", "subject", []string{reader}, []string{"log:rejected:subject"}}, {"spf.body", "", nil, nil}, {"spf.explanation", "", nil, nil},
 		{"dmarc.reports", "", nil, nil}, {"tls.reports", "", nil, nil}, {"sts.id", "", nil, nil},
-		{"recipients.*", "", nil, nil}, {"listed.local", "", nil, nil},
+		{"recipients.*", "", nil, nil}, {"dkim.*", "", nil, nil}, {"listed.local", "", nil, nil},
 
 		// And nowhere at all.
 		{"sni.*", "", nil, nil}, {"helo.wrong", "", nil, nil}, {"password", "", nil, nil},

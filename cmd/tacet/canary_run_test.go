@@ -65,8 +65,9 @@ func (s *canaryRelay) everything(t *testing.T) sightings {
 		}
 		first = e.ID
 	}
-	w.commands(t, saw, w.cli, first.String())
-	w.incidents(t, saw, w.cli)
+	w.commands(t, saw, s.cli, first.String())
+	w.incidents(t, saw, s.cli)
+	w.played(t, saw, w.play, func(out io.Writer) { s.at(atPrint, &canarySight{path: "try", answer: out}) })
 	core, err := s.checked()
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +130,7 @@ func (w *canaryWorld) look(saw sightings) {
 	for name, hop := range w.hops {
 		saw.look(w.canarySet, "hop:"+name, hop.received())
 	}
-	for _, root := range []string{"data", "log", "tmp"} {
+	for _, root := range []string{"data", "log", "tmp", "play"} {
 		err := filepath.WalkDir(w.path(root), func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
 				return nil // a file that is gone in the meantime has been searched before

@@ -57,6 +57,10 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := &canaryWorld{canarySet: newCanarySet(), t: t, dir: dir, config: filepath.Join(dir, "tacet.toml"), hops: map[string]*canaryHop{}, dns: new(canaryDNS), ports: map[string]string{}, ran: map[string]bool{}}
+	if err := os.Mkdir(w.path("play"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", w.path("play")) // of playgrounds, and of whatever else is for now
 	if w.reader, err = age.GenerateX25519Identity(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +76,12 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 	}
 	w.startChecks()
 	mx, domain := w.new("dns.mx")+".example.", w.new("rcpt.a.domain", "%s.example")+".example."
-	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"), append(w.checksZone(),
+	keys, keyRecords := w.canaryDKIM()
+	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"), append(append(w.checksZone(), keyRecords...),
 		domain+" 60 IN MX 10 "+mx,
 		domain+" 60 IN TXT "+w.new("dns.text"),
 		mx+" 60 IN A "+host)...)
-	w.configure()
+	w.configure(keys)
 	return w
 }
 
@@ -124,8 +129,8 @@ func (w *canaryWorld) file(name, content string) string {
 	return w.path(name)
 }
 
-// configure writes config, users and what they name.
-func (w *canaryWorld) configure() {
+// configure writes config, users and what they name. more is put into the config.
+func (w *canaryWorld) configure(more string) {
 	for _, name := range []string{"starttls", "implicit", "mx", "proxied"} {
 		w.ports[name] = unused(w.t)
 	}
@@ -199,7 +204,7 @@ dir = %q
 `, w.path("data"), w.ports["starttls"], w.ports["implicit"], w.ports["mx"], w.ports["proxied"], users,
 		w.new("rcpt.b.domain", "%s.example"), hop("b"), w.new("smarthost.user"), secret,
 		w.new("rcpt.c.domain", "%s.example"), hop("c"),
-		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.checksConfig(), w.path("log")))
+		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.checksConfig()+more, w.path("log")))
 }
 
 // message is the content that is submitted.
@@ -318,7 +323,12 @@ func (w *canaryWorld) sender() string {
 // submit submits the message to all kinds of recipients.
 func (w *canaryWorld) submit(port string, recipients ...string) {
 	w.t.Helper()
-	c := w.submission(port)
+	w.transaction(w.submission(port), recipients...)
+}
+
+// transaction submits the message in a session that has logged in, and ends it.
+func (w *canaryWorld) transaction(c *canaryClient, recipients ...string) {
+	w.t.Helper()
 	defer c.conn.Close()
 	from := w.sender()
 	c.say("5", "MAIL FROM:<"+from+"> "+strings.ToUpper(w.new("mail.parameter"))+"="+w.of("mail.parameter"))
