@@ -18,7 +18,7 @@ import (
 // canaryChecks are what judges mail: a virus scanner and a mail filter that say canaries and
 // keep what they are sent, block lists, policies in the DNS, and a list of who exists.
 type canaryChecks struct {
-	clamd, milter canaryPeer
+	clamd, milter, pyzor canaryPeer
 }
 
 // canaryPeer is a server that keeps what it is sent.
@@ -76,7 +76,33 @@ func (w *canaryWorld) startChecks() {
 			io.WriteString(conn, "stream: OK\x00")
 		}
 	})
+	w.checks.startPyzor(w.t, w.new("pyzor.answer"))
 	w.checks.milter.start(w.t, w.path("milter"), func(conn net.Conn, in io.Reader) { serveMilter(conn, in, reply, added) })
+}
+
+// startPyzor answers that it knows no text, and says more than it should.
+func (c *canaryChecks) startPyzor(t *testing.T, aside string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pyzor.address = conn.LocalAddr().String()
+	done := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-done })
+	go func() {
+		defer close(done)
+		for packet := make([]byte, 64<<10); ; {
+			n, from, err := conn.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			c.pyzor.got.Write(packet[:n])
+			_, rest, _ := bytes.Cut(packet[:n], []byte("\nThread: "))
+			thread, _, _ := bytes.Cut(rest, []byte("\n"))
+			conn.WriteTo(fmt.Appendf(nil, "Code: 200\nDiag: %[1]s\nPV: 2.1\nThread: %[2]s\nCount: 0\nWL-Count: 0\nX-%[1]s: %[1]s\n\n", aside, thread), from)
+		}
+	}()
 }
 
 // readInstream reads what clamd's INSTREAM sends: pieces, each behind its length, until an empty one.
@@ -173,8 +199,24 @@ action = "reject"
 [verify]
 scope = "all"
 spf = "reject"
+dmarc_reports = true
+
+[[hash_list]]
+name = "list-%s"
+purpose = "to keep %s out"
+attachments = "_file.%s.example"
+links = "_url.%s.example"
+action = "mark"
+scope = "all"
+
+[pyzor]
+address = %q
+purpose = "to keep bulk mail out"
+action = "mark"
+scope = "all"
 `, w.path("verify.key"), w.path("recipients.source"), w.new("list.address", "%s.example"), w.new("list.domain", "%s.example"),
-		w.checks.clamd.address, w.checks.milter.address, w.new("rule.name"), markRule, w.new("rule.pattern"))
+		w.checks.clamd.address, w.checks.milter.address, w.new("rule.name"), markRule, w.new("rule.pattern"),
+		w.new("hash.name"), w.new("hash.purpose"), w.new("hash.zone"), w.of("hash.zone"), w.checks.pyzor.address)
 }
 
 // lastWord is the secret of a key's text, which stands behind what kind it is.
@@ -186,14 +228,17 @@ func lastWord(text string) string {
 // checksZone is what the DNS says to those who judge: SPF with a mechanism that would have a local part
 // asked for, DMARC and reports with addresses, and entries of block lists with texts.
 func (w *canaryWorld) checksZone() []string {
-	spf, of := w.new("spf.domain", "%s.example")+".example", w.new("rcpt.a.domain", "%s.example")+".example"
+	spf, of, torn := w.new("spf.domain", "%s.example")+".example", w.new("rcpt.a.domain", "%s.example")+".example", w.new("rcpt.e.domain", "%s.example")+".example"
+	tlsReports := `. 60 IN TXT "v=TLSRPTv1; rua=mailto:` + w.new("tls.reports", "%s@reports.example") + `@reports.example`
 	w.add("listed.client", "198.51.100.77") // as a proxy says
 	return []string{
 		spf + `. 60 IN TXT "v=spf1 include:` + w.new("spf.include") + `.example exists:%{l}.%{h}.local.example exp=why.` + spf + ` -all"`,
 		w.of("spf.include") + `.example. 60 IN TXT "v=spf1 ip4:192.0.2.1 -all"`,
 		"why." + spf + ". 60 IN TXT " + w.new("spf.explanation"),
-		"_dmarc." + spf + `. 60 IN TXT "v=DMARC1; p=reject; rua=mailto:` + w.new("dmarc.reports") + `@reports.example"`,
-		"_smtp._tls." + of + `. 60 IN TXT "v=TLSRPTv1; rua=mailto:` + w.new("tls.reports") + `@reports.example"`,
+		"_dmarc." + spf + `. 60 IN TXT "v=DMARC1; p=reject; rua=mailto:` + w.new("dmarc.reports", "%s@reports.example") + `@reports.example"`,
+		spf + `._report._dmarc.reports.example. 60 IN TXT "v=DMARC1"`,
+		"_smtp._tls." + of + tlsReports + `,https://reports.example/` + w.new("web.reports") + `"`,
+		"_smtp._tls." + torn + tlsReports + `"`,
 		"_mta-sts." + of + `. 60 IN TXT "v=STSv1; id=` + w.new("sts.id") + `;"`,
 		"77.100.51.198." + w.new("list.address", "%s.example") + ".example. 60 IN A 127.0.0.2",
 		"77.100.51.198." + w.new("list.address", "%s.example") + ".example. 60 IN TXT " + w.new("list.text"),

@@ -57,7 +57,7 @@ var configInputs = map[string]string{
 	"delivery.timeouts": "numbers", "dns": "dns.text", "queue": "numbers", "keys": "where the master key is", "limits": "numbers",
 	"clamd": "scanner.signature", "verify": "spf.local", "log": "names and periods of our own", "metrics": "an address of our own",
 	listenerTables: "listed.client", routeTables: "smarthost.password", dkimTables: "dkim.selector", ruleTables: "rule.pattern", milterTables: "filter.reply",
-	hashListTables: "digests alone: TestEveryPacketIsADigest has canaries of its own", "pyzor": "digests alone: TestEveryPacketIsADigest has canaries of its own",
+	hashListTables: "hash.zone", "pyzor": "pyzor.answer",
 }
 
 // Each section of the config has its canary, or nothing of anyone else in it.

@@ -16,6 +16,7 @@ import (
 	"tacet/logging"
 	"tacet/queue"
 	"tacet/relay"
+	"tacet/relay/content"
 	"tacet/relay/inbound"
 	"tacet/relay/outbound"
 )
@@ -42,6 +43,8 @@ const (
 	atTrace                     // a transaction begins that an incident may want
 	atAnswer                    // the control socket is about to answer
 	atPrint                     // a command has printed what it prints
+	atCount                     // a session or a message is counted for a report
+	atPost                      // a report goes to a web server
 )
 
 // canarySight is what a hook shows; what is not of its place is zero.
@@ -60,6 +63,8 @@ type canarySight struct {
 	password string
 	answer   io.Writer
 	trace    relay.Trace
+	session  *relay.TLSSession
+	outcome  *relay.DMARCOutcome
 	path     string
 	body     *bytes.Buffer
 }
@@ -126,12 +131,14 @@ func startCanaryRelay(t *testing.T, w *canaryWorld, fire func(*canaryRelay, cana
 
 func (s *canaryRelay) assembleHooked(context.Context) error {
 	config := s.config.outbound(&s.routes)
-	config.Observer = s.reports
+	config.Observer = hookedTLS{s.reports, s}
 	config.Tracer = hookedTracer{tracer{s.incidents}, s}
 	config.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		to := addr.String()
-		if addr.Port() == 25 { // of a host that the DNS names
-			to = s.w.hops["a"].address
+		for _, hop := range []string{"a", "e"} {
+			if host, _, _ := net.SplitHostPort(s.w.hops[hop].address); addr.Port() == 25 && host == addr.Addr().String() { // the DNS names it
+				to = s.w.hops[hop].address
+			}
 		}
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", to)
 		if err != nil {
@@ -161,6 +168,11 @@ func (s *canaryRelay) cli(args ...string) (int, []byte) {
 // checked is the config in the words of the core, with all that judges mail.
 func (s *canaryRelay) checked() (relay.Config, error) {
 	core, err := s.core(s.config)
+	for i := range core.Checks {
+		if v, ok := core.Checks[i].Check.(*content.Verifier); ok {
+			v.Observer = hookedDMARC{v.Observer, s}
+		}
+	}
 	return s.withPrimary(core, s.config), err
 }
 

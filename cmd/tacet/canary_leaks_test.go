@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -56,9 +57,10 @@ func TestCanariesCatchLeaks(t *testing.T) {
 		}
 	})
 	saw := s.everything(t)
+	rules := slices.Concat(canaryRules(), reportRules())
 	places := map[string]string{}
 	for _, leak := range all {
-		if canaryMay(canaryRules(), leak.input, leak.sink) {
+		if canaryMay(rules, leak.input, leak.sink) {
 			t.Errorf("%s: %s may be in %s", leak.name, leak.input, leak.sink)
 		}
 		place := leak.input + " in " + leak.sink
@@ -147,6 +149,7 @@ func canaryLeaks() []canaryLeak {
 	all = append(all, leaksOfAnswers()...)
 	all = append(all, leaksOfIncidents()...)
 	all = append(all, leaksOfCommands()...)
+	all = append(all, leaksOfReports()...)
 	return append(all, leaksOfTransport()...)
 }
 
@@ -332,6 +335,41 @@ func leaksOfCommands() []canaryLeak {
 		}},
 		{"record of the DNS in a check of keys", "dkim.text", "cli:dkim-check", atPrint, leakShown("dkim check", "the DNS has n=%s", "dkim.text")},
 		{"private key in a check of keys", "dkim.key.other", "cli:dkim-check", atPrint, leakShown("dkim check", "%x", "dkim.key.other")},
+	}
+}
+
+// leakCounted is a fault that counts more than a host's name for the reports.
+func leakCounted(format, input string) func(*canaryRelay, *canarySight) {
+	return func(s *canaryRelay, x *canarySight) {
+		if x.session != nil && x.session.Host != "" {
+			x.session.Host += fmt.Sprintf(format, s.w.of(input))
+		}
+	}
+}
+
+func leaksOfReports() []canaryLeak {
+	return []canaryLeak{
+		{"recipient in a TLS report", "rcpt.e.local", "hop:told", atCount, leakCounted(" for %s", "rcpt.e.local")},
+		{"client of a submission in the counts of TLS", "client", "kept:tlsreports", atCount, leakCounted(" from %s", "client")},
+		{"user's digest in a TLS report", "user", "hop:told", atCount, func(s *canaryRelay, x *canarySight) {
+			if x.session != nil {
+				x.session.Host += fmt.Sprintf(" by %x", sha256.Sum256([]byte(s.w.of("user")+"@example.org")))
+			}
+		}},
+		{"local part in a DMARC report", "spf.local", "hop:told", atCount, func(s *canaryRelay, x *canarySight) {
+			if x.outcome != nil && strings.HasPrefix(x.outcome.From, s.w.of("spf.domain")) {
+				x.outcome.Sender = s.w.of("spf.local") + "@" + x.outcome.Sender
+			}
+		}},
+		{"subject in the counts of DMARC", "spf.subject", "kept:dmarcreports", atCount, func(s *canaryRelay, x *canarySight) {
+			if x.outcome != nil {
+				x.outcome.SPFScope += s.w.of("spf.subject")
+			}
+		}},
+		{"cookie for a report's web server", "mail.local", "report:web", atPost, leakSaid("Cookie: %s\r\n", "mail.local")},
+		{"text in a packet to a Pyzor server", "body", "check:pyzor", atStore, func(s *canaryRelay, x *canarySight) {
+			fmt.Fprintf(&s.w.checks.pyzor.got, "Text: %s\n", s.w.of("body"))
+		}},
 	}
 }
 

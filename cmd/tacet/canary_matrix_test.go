@@ -30,9 +30,12 @@ type canaryRule struct {
 //	control:PATH config stats health metrics incidents cli:VERB proc:FILE
 //	incident:NAME       what is shown of an incident, and exported
 //	dns                 what resolvers are asked
-//	hop:NAME            what a next hop is sent
+//	hop:NAME            what a next hop is sent; reports are unpacked
+//	report:web          what a web server is sent that wants reports
+//	kept:NAME           what is in a file of data_dir that is encrypted under a key of its own
 //	replies             what clients are answered
-//	check:NAME          what a virus scanner and a mail filter are sent
+//	check:NAME          what a virus scanner, a mail filter and a Pyzor server are sent
+//	try:files           files of a playground, but for its log
 
 // canaryRules is the oracle: with the schema of the relay log, all that may be
 // seen of the inputs. Whatever is not here must not be seen anywhere.
@@ -42,7 +45,7 @@ func canaryRules() []canaryRule {
 	domains := []string{"cli:log-stats", "cli:queue-stats", "cli:queue-stats-sender", "cli:privacy-export"} // what stands for a person's address where that is not to be seen
 	config := []string{"cli:check", "config", "backup", "cli:privacy-policy", "cli:privacy-export"}         // what is in the config
 	checks := []string{"check:scanner", "check:filter"}                                                     // what judges content
-	content := append([]string{"hop:a", "hop:b", "hop:d", "incident:content"}, checks...)                   // of a message, where it is delivered or offered, or asked for
+	content := append([]string{"hop:a", "hop:b", "hop:e", "incident:content"}, checks...)                   // of a message, where it is delivered or offered, or asked for
 	header := append([]string{"hop:reports"}, content...)
 	dialogue := []string{"incident:recipient", "incident:content"}
 	with := func(some []string, more ...string) []string { return slices.Concat(some, more) }
@@ -54,19 +57,22 @@ func canaryRules() []canaryRule {
 		{"client", "client", with(dialogue, reader), []string{"log:accepted:client", "log:delivered:client", "log:auth_failed:client", "log:tls_failed:client", "incident:recipient"}},
 
 		// The envelope.
-		{"mail.local", "sender", with(list, reader, "cli:queue-stats-sender", "cli:incident-list", "incident:recipient", "incident:content", "hop:reports", "hop:a", "hop:b", "hop:c"), []string{"log:accepted:sender", "log:delivered:sender", "log:deferred:sender", "log:failed:sender", "log:rejected:sender", "log:held:sender", "log:released:sender", "log:deleted:sender", "log:expired:sender", "control:show", "cli:queue-list", "cli:log-read", "cli:incident-list", "incident:content", "hop:a"}},
-		{"mail.domain", "sender", slices.Concat(list, domains, config, dialogue, []string{reader, "dns", "cli:incident-list", "hop:reports", "hop:a", "hop:b", "hop:c"}), []string{"log:accepted:sender", "hop:a", "cli:privacy-export"}},
+		{"mail.local", "sender", with(list, reader, "cli:queue-stats-sender", "cli:incident-list", "incident:recipient", "incident:content", "hop:reports", "hop:a", "hop:b", "hop:c", "hop:e"), []string{"log:accepted:sender", "log:delivered:sender", "log:deferred:sender", "log:failed:sender", "log:rejected:sender", "log:held:sender", "log:released:sender", "log:deleted:sender", "log:expired:sender", "control:show", "cli:queue-list", "cli:log-read", "cli:incident-list", "incident:content", "hop:a"}},
+		{"mail.domain", "sender", slices.Concat(list, domains, config, dialogue, []string{reader, "dns", "cli:incident-list", "hop:reports", "hop:a", "hop:b", "hop:c", "hop:e"}), []string{"log:accepted:sender", "hop:a", "cli:privacy-export"}},
 		{"mail.domain", "recipient", nil, []string{"log:delivered:recipient"}}, // of the report
 		{"mail.local", "recipient", nil, []string{"log:delivered:recipient"}},
-		{"envid", "", with(dialogue, "hop:a", "hop:b", "hop:c", "hop:reports"), []string{"hop:a", "hop:reports", "incident:recipient"}}, // RFC 3461 §4.4
+		{"envid", "", with(dialogue, "hop:a", "hop:b", "hop:c", "hop:e", "hop:reports"), []string{"hop:a", "hop:reports", "incident:recipient"}}, // RFC 3461 §4.4
 		{"rcpt.a.*", "recipient", slices.Concat(list, dialogue, []string{reader, "hop:a", "cli:incident-list", "cli:privacy-export"}), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:a", "cli:privacy-export", "cli:incident-list", "incident:recipient", "incident:content", "cli:log-read", "cli:log-tail"}},
 		{"rcpt.b.*", "recipient", with(list, reader, "incident:content", "hop:b", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:held:recipient", "log:released:recipient", "log:deleted:recipient", "hop:b", "control:list", "incident:content"}},
 		{"rcpt.c.*", "recipient", with(list, reader, "incident:content", "hop:c", "hop:reports"), []string{"log:accepted:recipient", "log:failed:recipient", "hop:c", "hop:reports", "incident:content"}},
 		{"rcpt.d.*", "recipient", with(list, reader, "incident:content", "hop:reports"), []string{"log:accepted:recipient", "log:deferred:recipient", "log:expired:recipient", "incident:content"}},
+		{"rcpt.e.*", "recipient", with(list, reader, "hop:e"), []string{"log:accepted:recipient", "log:delivered:recipient", "hop:e"}},
 		{"rcpt.a.domain", "", with(slices.Concat(config, domains)), []string{"dns", "cli:log-stats"}},
+		{"rcpt.e.domain", "", domains, []string{"dns", "cli:log-stats"}},
 		{"rcpt.[bc].domain", "", with(slices.Concat(config, domains)), []string{"cli:log-stats"}},
 		{"rcpt.d.domain", "", with(domains, "dns"), []string{"dns", "cli:log-stats"}},
 		{"orcpt.a", "", nil, []string{"hop:a", "incident:recipient", "incident:content"}},
+		{"orcpt.e", "", nil, []string{"hop:e"}},
 		{"orcpt.b", "", []string{"hop:reports"}, []string{"hop:b", "incident:content"}},
 		{"orcpt.d", "", []string{"hop:reports"}, []string{"incident:content"}},
 		{"orcpt.c", "", []string{"hop:c", "hop:reports"}, []string{"hop:reports", "incident:content"}},
@@ -89,6 +95,7 @@ func canaryRules() []canaryRule {
 		{"reply.a.*", "", dialogue, nil},
 		{"reply.[bc].*", "", []string{"incident:content"}, nil},
 		{"dns.mx", "", []string{"dns"}, []string{"dns"}}, // its address is asked for
+		{"dns.torn", "", nil, []string{"dns"}},
 		{"smarthost.*", "", nil, []string{"hop:b"}},
 		{"smarthost.user", "", config, nil},
 
@@ -129,7 +136,15 @@ func canaryRules() []canaryRule {
 		{"spf.domain", "sender", with([]string{reader, "dns", "check:filter"}, domains...), []string{"log:rejected:sender", "dns"}}, {"spf.include", "", nil, []string{"dns"}},
 		{"spf.local", "sender", []string{reader, "check:filter"}, []string{"log:rejected:sender"}}, // and not to the DNS, whatever a record asks for
 		{"spf.subject", "subject", []string{reader}, []string{"log:rejected:subject"}}, {"spf.body", "", nil, nil}, {"spf.explanation", "", nil, nil},
-		{"dmarc.reports", "", nil, nil}, {"tls.reports", "", nil, nil}, {"sts.id", "", nil, nil},
+		{"sts.id", "", nil, nil}, {"pyzor.answer", "", nil, nil},
+		{"hash.zone", "", config, []string{"dns", "config"}}, {"hash.purpose", "", config, []string{"config", "cli:privacy-policy"}},
+		{"hash.name", "", with(config, "kept:asked"), []string{"config", "kept:asked"}}, {"list.*", "", []string{"kept:asked"}, nil},
+		{"attachment.octets", "", nil, []string{"dns"}}, // its digest: TestEveryPacketIsADigest knows each octet of the packets
+
+		// What is counted for reports to domains, in files of its own: hosts, domains and the clients of others.
+		{"rcpt.[ae].domain", "", nil, []string{"kept:tlsreports"}}, {"dns.torn", "", nil, []string{"kept:tlsreports"}}, {"dns.mx", "", nil, []string{"kept:tlsreports"}}, // of hosts that failed, or whose policy could not be had
+		{"spf.domain", "", nil, []string{"kept:dmarcreports"}}, {"mx.client", "", nil, []string{"kept:dmarcreports"}},
+		{"tls.reports", "", nil, nil}, {"dmarc.reports", "", nil, nil}, {"web.reports", "", nil, nil},
 		{"recipients.*", "", nil, nil}, {"dkim.*", "", nil, nil}, {"listed.local", "", nil, nil},
 
 		// And nowhere at all.
@@ -137,6 +152,17 @@ func canaryRules() []canaryRule {
 		{"known.password", "", nil, nil}, {"unknown.*", "", nil, nil}, {"cancelled.*", "", nil, nil},
 		{"malformed.*", "", nil, nil}, {"reply.*", "", nil, nil}, {"certificate.*", "", nil, nil}, {"dns.*", "", nil, nil},
 		{"panic", "", nil, nil}, {"query", "", nil, nil}, {"query.*", "", nil, nil},
+	}
+}
+
+// reportRules are those of the reports themselves: what domains learn, and who is told.
+func reportRules() []canaryRule {
+	told := []string{"hop:told", "log:accepted:subject", "log:delivered:subject", "check:scanner"} // the subject has the domain that it is about (RFC 8460 §5.3)
+	checks := []string{"check:filter", "check:scanner"}
+	return []canaryRule{
+		{"tls.reports", "recipient", checks, []string{"hop:told"}}, {"dmarc.reports", "recipient", checks, []string{"hop:told"}}, {"web.reports", "", nil, []string{"report:web"}},
+		{"rcpt.a.domain", "", nil, append(told, "report:web", "dns")}, {"rcpt.e.domain", "", nil, told}, {"dns.torn", "", nil, []string{"hop:told"}}, {"dns.mx", "", nil, []string{"hop:told", "report:web"}},
+		{"spf.domain", "", nil, told}, {"mx.client", "", nil, []string{"hop:told"}}, {"dkim.selector", "", checks, []string{"hop:told"}}, {"filter.added", "", nil, []string{"hop:told"}},
 	}
 }
 

@@ -83,6 +83,7 @@ func (c *canarySet) add(input, text string, wholes ...string) {
 		for name, sum := range unkeyedDigests([]byte(value)) {
 			c.needle(needle{input, name, sum[:8], false})
 			c.needle(needle{input, name + " hex", []byte(hex.EncodeToString(sum)[:16]), true})
+			c.needle(needle{input, name + " base32", []byte(base32.StdEncoding.EncodeToString(sum)[:16]), true})
 			c.needle(needle{input, name + " base64", []byte(base64.StdEncoding.EncodeToString(sum)[:12]), false})
 			c.needle(needle{input, name + " base64", []byte(base64.URLEncoding.EncodeToString(sum)[:12]), false})
 		}

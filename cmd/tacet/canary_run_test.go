@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func canaries(t *testing.T, live string) {
 	w.keepLog(live)
 	s := startCanaryRelay(t, w, nil)
 	seen := s.everything(t)
-	leaks, missing := seen.compare(w.canarySet, canaryRules())
+	leaks, missing := seen.compare(w.canarySet, slices.Concat(canaryRules(), reportRules()))
 	for _, leak := range leaks {
 		t.Error("leaks:", leak)
 	}
@@ -53,7 +54,8 @@ func (s *canaryRelay) everything(t *testing.T) sightings {
 	followed := w.followed(t, saw)
 	w.submit("starttls", "a", "b", "c", "d")
 	w.chunks()
-	w.until("delivered", 4) // by a twice, of our own domain, and the report
+	w.submit("implicit", "e")
+	w.until("delivered", 5) // by a twice, by e, of our own domain, and the report
 	w.until("deferred", 2)
 	followed()
 	w.look(saw)
@@ -93,6 +95,7 @@ func (s *canaryRelay) everything(t *testing.T) sightings {
 		}
 	}
 	w.until("deleted", 1)
+	s.reported(t, saw)
 	w.look(saw)
 	ctx, cancel := context.WithTimeout(context.Background(), canaryPatience)
 	defer cancel()
@@ -101,6 +104,7 @@ func (s *canaryRelay) everything(t *testing.T) sightings {
 	}
 	w.look(saw)
 	saw.look(w.canarySet, "operations", s.operations.all())
+	w.kept(t, saw)
 	w.restored(t, saw)
 	w.overnight(t, saw)
 	return saw
@@ -127,6 +131,7 @@ func (w *canaryWorld) look(saw sightings) {
 	saw.look(w.canarySet, "dns", w.dns.questions())
 	saw.look(w.canarySet, "check:scanner", w.checks.clamd.got.all())
 	saw.look(w.canarySet, "check:filter", w.checks.milter.got.all())
+	saw.look(w.canarySet, "check:pyzor", w.checks.pyzor.got.all())
 	for name, hop := range w.hops {
 		saw.look(w.canarySet, "hop:"+name, hop.received())
 	}

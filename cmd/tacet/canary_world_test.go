@@ -46,6 +46,9 @@ type canaryWorld struct {
 	ran map[string]bool // commands
 }
 
+// tornAddress is that of a host that fails at TLS.
+const tornAddress = "127.64.99.2"
+
 const canaryPatience = 3 * time.Minute
 
 // newCanaryWorld makes it. mxPort is the port of next hops that the DNS names.
@@ -66,21 +69,25 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 	}
 	w.add("client", "127.64.23.45")
 	w.add("mx.client", "127.65.34.56")
-	for _, name := range []string{"a", "b", "c", "reports"} {
+	for _, name := range []string{"a", "b", "c", "e", "reports", "told"} {
 		w.hop(name)
 	}
 	w.hops["a"].start(t, mxAddress)
-	host, _, _ := net.SplitHostPort(w.hops["a"].address)
-	for _, name := range []string{"b", "c", "reports"} {
+	host, port, _ := net.SplitHostPort(mxAddress)
+	w.hops["e"].start(t, net.JoinHostPort(tornAddress, port))
+	for _, name := range []string{"b", "c", "reports", "told"} {
 		w.hops[name].start(t, "127.0.0.1:0")
 	}
 	w.startChecks()
 	mx, domain := w.new("dns.mx")+".example.", w.new("rcpt.a.domain", "%s.example")+".example."
+	torn := w.new("rcpt.e.domain", "%s.example") + ".example."
 	keys, keyRecords := w.canaryDKIM()
 	w.dns.start(t, "aside.example. 60 IN TXT "+w.new("dns.text"), append(append(w.checksZone(), keyRecords...),
 		domain+" 60 IN MX 10 "+mx,
 		domain+" 60 IN TXT "+w.new("dns.text"),
-		mx+" 60 IN A "+host)...)
+		mx+" 60 IN A "+host,
+		torn+" 60 IN MX 10 "+w.new("dns.torn")+".example.",
+		w.of("dns.torn")+".example. 60 IN A "+tornAddress)...)
 	w.configure(keys)
 	return w
 }
@@ -105,6 +112,8 @@ func (w *canaryWorld) hop(name string) {
 		h.offer = append(h.offer, "SMTPUTF8")
 		common := w.new("certificate.name")
 		h.tls = &tls.Config{Certificates: []tls.Certificate{canaryCertificate(w.t, common+".example", common)}}
+	case "e":
+		h.tls = &tls.Config{} // without a certificate
 	case "b":
 		common := w.new("certificate.b")
 		h.tls = &tls.Config{Certificates: []tls.Certificate{canaryCertificate(w.t, common+".example", common)}}
@@ -196,6 +205,10 @@ next_hop = %q
 domain = "own.example"
 next_hop = "%s.example"
 
+[[delivery.route]]
+domain = "reports.example"
+next_hop = %q
+
 [dns]
 resolvers = [%q]
 %s
@@ -204,7 +217,7 @@ dir = %q
 `, w.path("data"), w.ports["starttls"], w.ports["implicit"], w.ports["mx"], w.ports["proxied"], users,
 		w.new("rcpt.b.domain", "%s.example"), hop("b"), w.new("smarthost.user"), secret,
 		w.new("rcpt.c.domain", "%s.example"), hop("c"),
-		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), w.dns.address, w.checksConfig()+more, w.path("log")))
+		w.new("mail.domain", "%s.example"), hop("reports"), w.of("rcpt.a.domain"), hop("told"), w.dns.address, w.checksConfig()+more, w.path("log")))
 }
 
 // message is the content that is submitted.
@@ -222,7 +235,7 @@ func (w *canaryWorld) message() string {
 		"X-Mailer: " + h("x-mailer"), "X-Originating-IP: " + h("x-originating"),
 		"List-Unsubscribe: <https://example.org/" + h("list") + ">",
 		"MIME-Version: 1.0", `Content-Type: multipart/mixed; boundary="limit"`, "",
-		"--limit", "Content-Type: text/plain", "", w.new("body"),
+		"--limit", "Content-Type: text/plain", "", "The text says " + w.new("body"),
 		"--limit", `Content-Type: application/pdf; name="` + w.new("attachment.name") + `.pdf"`, "", w.new("attachment.octets"),
 		"--limit--", "",
 	}, "\r\n")
