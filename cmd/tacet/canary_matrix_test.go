@@ -116,7 +116,7 @@ func canaryRules() []canaryRule {
 		{"mail.*", "", []string{"cli:try"}, nil}, {"mail.local", "", nil, []string{"cli:try"}}, {"rcpt.[ac].*", "", nil, []string{"cli:try"}},
 		{"header.subject", "", nil, []string{"cli:try"}}, {"client", "", nil, []string{"cli:try"}},
 		{"dkim.selector", "", with(config, "hop:reports"), []string{"cli:dkim-check", "config", "dns"}}, // and where the relay signs its own reports
-		{"dkim.domain", "", config, []string{"cli:dkim-check", "config", "dns"}},
+		{"dkim.domain", "", with(config, "cli:user"), []string{"cli:dkim-check", "config", "dns"}},
 
 		// What judges mail: the envelope goes to a filter, content to both, domains to the DNS.
 		{"client", "", []string{"check:filter"}, nil}, {"mx.client", "", []string{"check:filter"}, []string{"check:filter"}}, {"mx.helo", "", []string{"check:filter"}, []string{"check:filter"}},

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,9 +47,6 @@ type canaryWorld struct {
 	ran map[string]bool // commands
 }
 
-// tornAddress is that of a host that fails at TLS.
-const tornAddress = "127.64.99.2"
-
 const canaryPatience = 3 * time.Minute
 
 // newCanaryWorld makes it. mxPort is the port of next hops that the DNS names.
@@ -74,7 +72,8 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 	}
 	w.hops["a"].start(t, mxAddress)
 	host, port, _ := net.SplitHostPort(mxAddress)
-	w.hops["e"].start(t, net.JoinHostPort(tornAddress, port))
+	tornHost := netip.MustParseAddr(host).Next().String()
+	w.hops["e"].start(t, net.JoinHostPort(tornHost, port))
 	for _, name := range []string{"b", "c", "reports", "told"} {
 		w.hops[name].start(t, "127.0.0.1:0")
 	}
@@ -87,7 +86,7 @@ func newCanaryWorld(t *testing.T, mxAddress string) *canaryWorld {
 		domain+" 60 IN TXT "+w.new("dns.text"),
 		mx+" 60 IN A "+host,
 		torn+" 60 IN MX 10 "+w.new("dns.torn")+".example.",
-		w.of("dns.torn")+".example. 60 IN A "+tornAddress)...)
+		w.of("dns.torn")+".example. 60 IN A "+tornHost)...)
 	w.configure(keys)
 	return w
 }

@@ -62,7 +62,9 @@ func TestSelftestOfAFallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runDaemon(t, config, deps{})
+	if d := runDaemon(t, config, deps{}); d.users != nil {
+		t.Error("a fallback holds passwords")
+	}
 	var out bytes.Buffer
 	if code := run(t.Context(), []string{"privacy", "selftest", "--config", file}, strings.NewReader(""), &out, &out); code != exitOK {
 		t.Errorf("%d: %s", code, out.String())
