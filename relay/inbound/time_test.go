@@ -154,6 +154,25 @@ func TestBurstThenStall(t *testing.T) {
 	})
 }
 
+// TestStallAfterRefusal shows that a client that ends its lines in LF alone, and so never ends its
+// message, learns why it is not taken.
+func TestStallAfterRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t)
+		p := w.ready()
+		p.ask("DATA", "354")
+		p.send("Subject: x\n\nx\n.\n")
+		if d := took(func() { p.expect("554 5.6.0") }); d > 2*time.Minute {
+			t.Errorf("cut off after %v", d)
+		}
+		p.expectEnd()
+		w.stop()
+		if n := len(w.relay.taken()); n != 0 {
+			t.Errorf("%d messages were taken", n)
+		}
+	})
+}
+
 // TestSlowChunks sends chunks that are too large to be junk, with long pauses.
 func TestSlowChunks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

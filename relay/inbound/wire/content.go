@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -201,11 +202,16 @@ func (c *Conn) wait() error {
 	return errTruncated
 }
 
-// stalled cuts a client off that brings its content too slowly.
+// stalled cuts a client off that brings its content too slowly. One whose content is refused already
+// learns that: who ends lines in LF alone never ends a message either, and comes back after a 421.
 func (c *Conn) stalled() error {
+	reply := replyStalled
+	if r := c.Refusal(); r != nil {
+		reply = fmt.Sprintf("%d %d.%d.%d %s, closing\r\n", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
+	}
 	c.content.mute = true
 	c.set.Counters.Stalled.Add(1)
-	c.hangUp(replyStalled)
+	c.hangUp(reply)
 	return errStalled
 }
 
