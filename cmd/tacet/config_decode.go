@@ -74,7 +74,11 @@ func (c *Config) decode(path string, content []byte) (faults, error) {
 	if err := toml.Unmarshal(content, &tree); err != nil {
 		if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
 			line, column := bad.Position()
-			return f, fmt.Errorf("%s:%d:%d: not TOML: %s", path, line, column, strings.TrimPrefix(bad.Error(), "toml: "))
+			said := strings.TrimPrefix(bad.Error(), "toml: ")
+			if strings.Contains(said, "start of value") {
+				said += "; text stands in quotes"
+			}
+			return f, fmt.Errorf("%s:%d:%d: not TOML: %s", path, line, column, said)
 		}
 		return f, fmt.Errorf("%s: not TOML: %w", path, err)
 	}

@@ -281,7 +281,7 @@ func TestQueueTable(t *testing.T) {
 	}
 	want := `ID                  AGE    SIZE  SENDER            RECIPIENTS LEFT      STATE    NEXT    REASON
 ` + d.messages[0].ID.String() + `  1d02h  1.2 kB  anna@example.org  carl@example.net +1  waiting  in 20m  451 4.7.1 come` + "\uFFFD" + `[31m back later
-` + d.messages[1].ID.String() + `     1m  1.2 kB  <>                eve@example.com      waiting  now     connection refused
+` + d.messages[1].ID.String() + `     1m  1.2 kB  <>                eve@example.com      waiting  due     connection refused
 2 messages, 2.5 kB
 `
 	if out.String() != want {

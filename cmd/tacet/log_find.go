@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"tacet/logging"
+)
 
 func newLogFind(c *console) *cobra.Command {
 	q := logQuery{last: -1}
@@ -23,7 +27,15 @@ looked, by what, and how many records were found is recorded in the audit log.`,
 			if q.last == 0 || q.last < -1 {
 				return wrongUsage("--lines wants a number from 1")
 			}
-			return c.readLog(cmd, &q, c.logPrinter(true))
+			found, print := false, c.logPrinter(true)
+			err := c.readLog(cmd, &q, func(line logging.Line) error {
+				found = true
+				return print(line)
+			})
+			if err == nil && !found {
+				c.note("no record in the log matches")
+			}
+			return err
 		},
 	}
 	q.addTo(cmd)

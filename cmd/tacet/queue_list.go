@@ -20,7 +20,8 @@ func newQueueList(c *console) *cobra.Command {
 		Short: "List queued messages, oldest first",
 		Long: `List queued messages, oldest first: one line for each, with its ID, its age, its size,
 its sender, the recipients that are still owed it, their state, when the next
-attempt is due, and why the last one did not succeed.
+attempt is due, and why the last one did not succeed. What is due waits for its turn
+at the next hop, or for one that cannot be reached to answer again: that is probed.
 
 The filters narrow the list; a message passes if it passes all that are given.`,
 		Example: `  tacet queue list
@@ -157,7 +158,7 @@ func row(m message, now time.Time) []string {
 			to = fmt.Sprintf("%s +%d", to, len(left)-1)
 		}
 		if first.State == queue.Waiting.String() {
-			next = "now"
+			next = "due"
 			if wait := first.NextAttempt.Sub(now); wait > 0 {
 				next = "in " + shortDuration(wait)
 			}
