@@ -45,16 +45,20 @@ func (s *Store) Claim(ctx context.Context, d queue.Destination, now time.Time) (
 		if gi == 0 {
 			return nil, nil
 		}
-		if c := s.claimGroup(gi, d, now); c != nil {
+		c, err := s.claimGroup(gi, d, now)
+		if err != nil {
+			return nil, fmt.Errorf("claim: %w", err)
+		}
+		if c != nil {
 			return c, nil
 		}
 	}
 }
 
 // claimGroup claims a group that is due. It returns nil where that was not
-// so in the end; then the group waits elsewhere. s.mu is held, and let go
-// while the disk is read.
-func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue.Claim {
+// so in the end; then the group waits elsewhere. An error says that nothing can be read
+// for now, and the group is where it was. s.mu is held, and let go while the disk is read.
+func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) (*queue.Claim, error) {
 	x := &s.index
 	mi := x.groups.at(gi).msg
 	m := x.msgs.at(mi)
@@ -63,12 +67,17 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 	m.active++
 	en, err := s.acquire(mi)
 	if errors.Is(err, queue.ErrNotFound) {
-		return nil // over meanwhile, see forget
+		return nil, nil // over meanwhile, see forget
 	}
 	if err != nil {
 		m.active--
+		if m.flags&msgDamaged == 0 && shortage(err) {
+			x.groups.at(gi).pos = posParked
+			x.push(gi)
+			return nil, err
+		}
 		s.setAside(mi, err)
-		return nil
+		return nil, nil
 	}
 	if m.flags&(msgHeld|msgDamaged) == 0 && routes == s.routing.Load().number {
 		c := &queue.Claim{Envelope: en.env, Destination: d}
@@ -81,14 +90,14 @@ func (s *Store) claimGroup(gi uint32, d queue.Destination, now time.Time) *queue
 		if len(c.Recipients) > 0 {
 			c.Content = s.content(en)
 			s.claims[c] = claim{group: gi, entry: en, routes: routes, whole: whole}
-			return c
+			return c, nil
 		}
 	}
 	m.active--
 	x.groups.at(gi).pos = posParked
 	s.regroup(mi, en.env)
 	s.recent.unpin(en)
-	return nil
+	return nil, nil
 }
 
 // waiting adds to a claim the recipients that are due at its destination, and

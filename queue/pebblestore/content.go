@@ -155,6 +155,9 @@ func (s *Store) openContent(id queue.ID, key []byte, size int64) (io.ReadCloser,
 		return nil, err
 	}
 	f, err := s.fs.Open(s.contentPath(id), vfs.SequentialReadsOption)
+	if shortage(err) {
+		return nil, fmt.Errorf("open a content file: %w", err)
+	}
 	if err != nil {
 		s.damaged(id, err)
 		return nil, fmt.Errorf("open a content file: %w: %w", queue.ErrDamaged, err)

@@ -192,6 +192,12 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// shortage tells whether a read failed for want of descriptors or memory. That
+// passes, and says nothing of what was to be read.
+func shortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // diskError gives a failed write the meaning that the sessions answer by.
 func diskError(err error) error {
 	if isNoSpace(err) {

@@ -390,7 +390,7 @@ func (s *Store) Reroute(ctx context.Context, destination func(queue.ForwardPath)
 		}
 		en, err := s.acquire(mi)
 		if err != nil {
-			if !errors.Is(err, queue.ErrNotFound) {
+			if !errors.Is(err, queue.ErrNotFound) && !shortage(err) { // then it moves once it is claimed
 				s.setAside(mi, err)
 			}
 			return nil
