@@ -454,3 +454,39 @@ func TestErase(t *testing.T) {
 		})
 	}
 }
+
+// TestDamageKeepsKeys: a key that no file names is destroyed, and not where a
+// file of its day does not tell which is its own: mended, it opens again.
+func TestDamageKeepsKeys(t *testing.T) {
+	d := dayOf(full(Delivered).Time)
+	for what, at := range map[string]int64{"mark": 3, "day": 19, "key": 24} {
+		p := newPlace(t)
+		p.set(t, d.aside(1), d, 0, 100)
+		if err := p.keeper(nil).reseal(t.Context(), d, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (&keyring{dir: p.keys}).create(&frameHeader{day: d - 1}); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(p.dir, d.sealed())
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 1
+		if err := os.WriteFile(path, damaged, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.keeper(nil).recover()
+		if err := os.WriteFile(path, whole, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.read(t, Filter{}); !slices.Equal(got, numbered(0, 100)) {
+			t.Errorf("damage of the %s: mended, the file has %d records", what, len(got))
+		}
+		if keys := p.keyFiles(t); len(keys) != 1 || keys[0].day != d {
+			t.Errorf("damage of the %s: there stay keys %v", what, keys)
+		}
+	}
+}

@@ -40,8 +40,13 @@ func (k *keeper) recover() error {
 	if err != nil {
 		return err
 	}
+	// Where a file names a key that is not there, or none, damage may have changed the name of its own.
+	doubted := make(map[day]bool)
+	for _, key := range used {
+		doubted[key.day] = doubted[key.day] || !slices.Contains(keys, key)
+	}
 	for _, key := range keys {
-		if !slices.Contains(used, key) {
+		if !slices.Contains(used, key) && !doubted[key.day] {
 			err = errors.Join(err, k.keys.destroy(key))
 		}
 	}
@@ -49,7 +54,7 @@ func (k *keeper) recover() error {
 }
 
 // clearMerged destroys the parts that a sealed file holds, and tells which
-// keys are those of a file that stays.
+// keys are those of a file that stays, as it says itself.
 func (k *keeper) clearMerged(parts []part) (used []keyFile, err error) {
 	var sealed frameHeader
 	for _, p := range parts {
@@ -66,7 +71,7 @@ func (k *keeper) clearMerged(parts []part) (used []keyFile, err error) {
 			}
 			continue
 		}
-		if h.key != (keyID{}) {
+		if h.key != (keyID{}) || p.kind == partSealed {
 			used = append(used, keyFile{p.day, h.key})
 		}
 	}
