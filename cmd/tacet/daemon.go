@@ -405,38 +405,3 @@ func (d *daemon) run() {
 		})
 	}
 }
-
-// stop ends the relay in order: no new connections, idle clients are told
-// 421, what is under way is finished until ctx ends, and then cut off. What is
-// queued stays queued.
-func (d *daemon) stop(ctx context.Context) error {
-	d.ops.Log(logging.OpShutdownBegun)
-	err := d.server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		d.ops.Log(logging.OpShutdownForced)
-		err = nil // nothing is lost by it: the client keeps what was not answered
-	}
-	d.endRun()
-	finished := make(chan struct{})
-	go func() {
-		d.running.Wait()
-		close(finished)
-	}()
-	select {
-	case <-finished:
-	case <-ctx.Done():
-		d.client.Close() // ends what still waits for a next hop
-		<-finished
-	}
-	err = errors.Join(err, d.unwind())
-	d.tasks.Wait()
-	d.ops.Log(logging.OpShutdownDone)
-	return err
-}
-
-// stopNow ends the relay without waiting for anyone.
-func (d *daemon) stopNow() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return d.stop(ctx)
-}
