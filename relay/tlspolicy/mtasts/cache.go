@@ -238,14 +238,7 @@ func (c *Cache) put(domain string, e *entry) {
 	}
 	c.entries[domain] = e
 	c.octets += e.cost()
-	c.dirty = c.config.Keeper != nil
-	if c.save == nil && c.dirty && !c.closed {
-		c.save = time.AfterFunc(saveAfter, func() {
-			if err := c.store(); err != nil && c.config.Failed != nil {
-				c.config.Failed(err)
-			}
-		})
-	}
+	c.saveSoon()
 }
 
 // evict drops the policy that was fetched longest ago, of a few that the map's

@@ -33,6 +33,7 @@ type world struct {
 	fetches int
 	kept    []byte
 	saves   int
+	full    error // why nothing can be kept
 }
 
 var errDown = errors.New("down")
@@ -125,7 +126,17 @@ func end(t *testing.T, c *Cache) {
 }
 
 func (w *world) Load() ([]byte, error) { return w.kept, nil }
-func (w *world) Save(b []byte) error   { w.kept = b; w.saves++; return nil }
+
+func (w *world) Save(b []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.full != nil {
+		return w.full
+	}
+	w.kept = b
+	w.saves++
+	return nil
+}
 
 func (w *world) cache(t *testing.T) *Cache {
 	t.Helper()
@@ -294,6 +305,32 @@ func TestKept(t *testing.T) {
 		c = w.cache(t)
 		is(t, c, "after its end", "", 0)
 		c.Close()
+	})
+}
+
+// TestKeptLater has the disk be full for a while: what could not be kept then is
+// kept afterwards, although nothing is fetched any more.
+func TestKeptLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "mta-sts.example.com")
+		w.full = errDown
+		c := w.cache(t)
+		is(t, c, "first", "enforce", 0)
+		time.Sleep(saveAfter + time.Second)
+		synctest.Wait()
+		w.mu.Lock()
+		w.full = nil
+		w.mu.Unlock()
+		time.Sleep(saveAfter)
+		synctest.Wait()
+		if w.saves != 1 {
+			t.Errorf("%d saves with the disk well again", w.saves)
+		}
+		end(t, c)
+		w.records, w.answer = nil, nil // an attacker strips everything
+		c = w.cache(t)
+		is(t, c, "after a restart", "enforce", 0)
+		end(t, c)
 	})
 }
 

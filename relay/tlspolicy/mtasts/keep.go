@@ -67,5 +67,23 @@ func (c *Cache) store() error {
 	if err != nil {
 		return fmt.Errorf("encoding the MTA-STS policies: %w", err)
 	}
-	return c.config.Keeper.Save(text)
+	err = c.config.Keeper.Save(text)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.saveSoon()
+	}
+	return err
+}
+
+// saveSoon has what has changed saved in a while. c.mu is held.
+func (c *Cache) saveSoon() {
+	c.dirty = c.config.Keeper != nil
+	if c.save == nil && c.dirty && !c.closed {
+		c.save = time.AfterFunc(saveAfter, func() {
+			if err := c.store(); err != nil && c.config.Failed != nil {
+				c.config.Failed(err)
+			}
+		})
+	}
 }
