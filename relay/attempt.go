@@ -101,6 +101,7 @@ func (r *Relay) settle(ctx context.Context, c *queue.Claim, res Result, now time
 	}
 	if r.gathers(c) {
 		r.Kick() // with this outcome reports may be due
+		r.gathered(c, s.Outcomes)
 	}
 }
 

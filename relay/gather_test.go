@@ -136,6 +136,34 @@ func TestSlowFailuresGathered(t *testing.T) {
 	})
 }
 
+// What is delivered before a gathered warning of delay is made leaves nothing, in memory either.
+func TestGatheringLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) {
+			c.Schedule = queue.Schedule{Retry: []time.Duration{7 * time.Minute}, Lifetime: 24 * time.Hour, DelayWarning: 2 * time.Hour}
+		})
+		start, gathered := time.Now(), false
+		got := reporting(w, func(c *queue.Claim) Result {
+			var n int
+			fmt.Sscanf(string(c.Destination), "d%d.example", &n)
+			if time.Since(start) < 2*time.Hour+time.Duration(10+10*n)*time.Minute {
+				return putOff(c)
+			}
+			_, now := w.owing.Load(c.Envelope.ID)
+			gathered = gathered || now
+			return answered(c, queue.Reply{Code: 250, Stage: queue.StageEnd})
+		})
+		submit(t, w, envelope(scattered(3)...), "From: a@example.org\r\nTo: undisclosed-recipients:;\r\n")
+		w.deliver(t, 4*time.Hour)
+		if !gathered || len(*got) != 0 || w.store.count() != 0 {
+			t.Fatalf("gathered %v, %d reports, %d messages left", gathered, len(*got), w.store.count())
+		}
+		for id := range w.owing.Range {
+			t.Errorf("%v is remembered", id)
+		}
+	})
+}
+
 // TestReportsKeepBcc has all recipients of a message refused, some of them in
 // no address field, once each in a domain of its own and once in the same.
 func TestReportsKeepBcc(t *testing.T) {

@@ -82,6 +82,15 @@ func (r *Relay) gathers(c *queue.Claim) bool {
 	return since
 }
 
+// gathered forgets that reports on the message of a claim were gathered, where its outcomes end the
+// message with no report owed: the last recipients were delivered to before the others' warning was made.
+func (r *Relay) gathered(c *queue.Claim, outcomes []queue.Outcome) {
+	owes := func(o queue.Outcome) bool { return !o.State.Settled() || o.Owed != nil }
+	if !slices.ContainsFunc(outcomes, owes) && others(c, (*queue.Recipient).Over) {
+		r.owing.Delete(c.Envelope.ID)
+	}
+}
+
 // reportKinds is the order in which reports are made.
 var reportKinds = [...]queue.Notify{queue.NotifyFailure, queue.NotifyDelay, queue.NotifySuccess}
 
