@@ -76,6 +76,7 @@ func TestPeers(t *testing.T) {
 		{"sigterm", (*peers).sigterm},
 		{"sigkill", (*peers).sigkill},
 		{"big", (*peers).big},
+		{"hostile", (*peers).hostile},
 		{"try", (*peers).try},
 	} {
 		t.Run(test.name, func(t *testing.T) {
