@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -89,30 +90,17 @@ func (d *daemon) resident() int64 {
 // mostMemory is what a queued message may take, in octets.
 const mostMemory = 128
 
-// memoryPerMessage is how much the heap grows by each queued message.
+// memoryPerMessage is how much the store keeps in memory for each queued message:
+// all that it has allocated but the engine's buffers, which are of a fixed size
+// and are part of the heap where the race detector is on.
 func (d *daemon) memoryPerMessage(n int) float64 {
 	d.t.Helper()
-	heap := func() int64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	before := heap()
+	rate := runtime.MemProfileRate
+	runtime.MemProfileRate = 1 // each allocation is on record
+	defer func() { runtime.MemProfileRate = rate }()
 	s := d.openQueue()
 	<-s.Loaded()
-	// The engine may be busy with what it found, and that takes memory for a while.
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	each := float64(heap()-before) / float64(n)
-	for range 100 {
-		if each <= mostMemory {
-			break
-		}
-		<-tick.C
-		each = min(each, float64(heap()-before)/float64(n))
-	}
+	each := float64(storeHeap(d.t)) / float64(n)
 	if st := s.Stats(); st.Messages != n {
 		d.t.Errorf("%d messages in the queue, want %d", st.Messages, n)
 	}
@@ -120,6 +108,35 @@ func (d *daemon) memoryPerMessage(n int) float64 {
 		d.t.Fatal(err)
 	}
 	return each
+}
+
+// storeHeap is what the open store holds on the heap, in octets.
+func storeHeap(t *testing.T) (sum int64) {
+	t.Helper()
+	runtime.GC() // the profile is that of the last but one collection
+	runtime.GC()
+	var records []runtime.MemProfileRecord
+	for n, ok := runtime.MemProfile(nil, false); !ok; {
+		records = make([]runtime.MemProfileRecord, n+100)
+		n, ok = runtime.MemProfile(records, false)
+		records = records[:min(n, len(records))]
+	}
+	for _, r := range records {
+		store, buffer := false, false
+		for frames, more := runtime.CallersFrames(r.Stack()), true; more; {
+			var f runtime.Frame
+			f, more = frames.Next()
+			store = store || strings.Contains(f.Function, "pebblestore.")
+			buffer = buffer || strings.HasSuffix(f.Function, "internal/manual.New")
+		}
+		if store && !buffer {
+			sum += r.InUseBytes()
+		}
+	}
+	if sum == 0 {
+		t.Error("the profile has nothing of the store")
+	}
+	return sum
 }
 
 // rate is how many messages a second go through the relay, by many sessions,
