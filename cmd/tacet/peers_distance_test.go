@@ -223,9 +223,9 @@ func (p *peers) slowNeighbours(t *testing.T) {
 	}
 	eventually(t, "connections to wait at the neighbours", func() bool { return waiting.Load() >= neighbours })
 	// Both at the same time: what else the machine does befalls both, if not in the same way.
-	const share = 0.8
+	const share = 0.95
 	var left, right float64
-	for range 6 { // the first time they start with few connections
+	for range 16 { // the first time they start with few connections
 		var both sync.WaitGroup
 		both.Go(func() { right = other.rate(t, alone.starttls, 400, "bob@example.net") })
 		left = one.rate(t, beside.starttls, 400, "bob@example.net")

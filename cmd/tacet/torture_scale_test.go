@@ -237,13 +237,13 @@ func (p *peers) backlog(t *testing.T) {
 	atOnce := full.resident()
 
 	// One after the other, as the machine's other load changes. Each first run warms up.
-	const share = 0.8
+	const share = 0.95
 	span := time.Duration(dose(t, "TACET_SPAN", 2)) * time.Second
 	rate(t, empty, live, span/2)
 	rate(t, full, live, span/2)
 	var best [2]float64
 	ratio := 0.0
-	for round := 0; round < 2 || ratio < share && round < 8; round++ {
+	for round := 0; round < 2 || ratio < share && round < 16; round++ {
 		alone, beside := rate(t, empty, live, span), rate(t, full, live, span)
 		if beside/alone > ratio { // the machine's other load is in both of a round
 			best, ratio = [2]float64{alone, beside}, beside/alone
