@@ -12,11 +12,11 @@ type DMARCOutcome struct {
 	Sender string // domain of the reverse-path; empty: null
 
 	Disposition string // none, pass, quarantine or reject: what was done
-	Override    bool   // which is less than what the domain asks for
+	Reason      string // why that is not what the domain asks for: policy_test_mode or local_policy; empty: it is
 	DKIM, SPF   bool   // whether it vouches for From's domain
 
-	SPFDomain, SPFScope, SPFResult string
-	Signatures                     []DKIMOutcome
+	SPFDomain, SPFResult string
+	Signatures           []DKIMOutcome
 }
 
 // DMARCPolicy is a record as its domain publishes it (RFC 9989 §4.7); what it does not say is empty.

@@ -363,7 +363,7 @@ func leaksOfReports() []canaryLeak {
 		}},
 		{"subject in the counts of DMARC", "spf.subject", "kept:dmarcreports", atCount, func(s *canaryRelay, x *canarySight) {
 			if x.outcome != nil {
-				x.outcome.SPFScope += s.w.of("spf.subject")
+				x.outcome.SPFDomain += s.w.of("spf.subject")
 			}
 		}},
 		{"cookie for a report's web server", "mail.local", "report:web", atPost, leakSaid("Cookie: %s\r\n", "mail.local")},

@@ -8,7 +8,7 @@ import (
 )
 
 // Letter is the message that brings a report. Both kinds of reports have the same
-// subject and name of the file (RFC 8460 §5.1, §5.3; RFC 9990 §4).
+// subject and name of the file (RFC 8460 §5.1, §5.3; RFC 9990 §3.5.2).
 type Letter struct {
 	From, To string // mailboxes
 	ID       string // of the report

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 
 	"blitiri.com.ar/go/spf"
@@ -26,9 +27,10 @@ const (
 )
 
 type dmarcResult struct {
-	result, wants string
-	record        dmarcRecord // that was found; of none the domain is empty
-	spf, dkim     bool        // vouch for the author's domain; both are known only where reports are made
+	result      string
+	asks, wants string      // of what fails: as published, and what of it is meant to be done (tag t)
+	record      dmarcRecord // that was found; of none the domain is empty
+	spf, dkim   bool        // vouch for the author's domain; both are known only where reports are made
 }
 
 // dmarcRecord is one record with the domain that it was found at.
@@ -51,7 +53,7 @@ func (v *Verifier) dmarc(ctx context.Context, from string, sender spfResult, sig
 	}
 	org := organizational(from, walk)
 	record, found := policyOf(from, org, walk)
-	if !found {
+	if !found || !record.sound() {
 		return dmarcResult{result: dmarcNone}
 	}
 	unsure := false
@@ -81,9 +83,10 @@ func (v *Verifier) dmarc(ctx context.Context, from string, sender spfResult, sig
 	case unsure || sender.result == spf.TempError:
 		r.result = dmarcTemp
 	default:
-		if r.wants, err = v.wanted(ctx, from, record); err != nil {
+		if r.asks, err = v.asked(ctx, from, record); err != nil {
 			r.result = dmarcTemp
 		}
+		r.wants = record.wanted(r.asks)
 	}
 	return r
 }
@@ -98,7 +101,7 @@ func (v *Verifier) treeWalk(ctx context.Context, domain string) (found []dmarcRe
 		}
 		if tags != nil {
 			found = append(found, dmarcRecord{at, tags})
-			if tags["psd"] == "n" || tags["psd"] == "y" && at != domain {
+			if tags["psd"] == "n" || tags["psd"] == "y" {
 				break
 			}
 		}
@@ -129,7 +132,7 @@ func (v *Verifier) record(ctx context.Context, domain string) (tags map[string]s
 		if strings.TrimSpace(name) != "v" || strings.TrimSpace(value) != "DMARC1" {
 			continue
 		}
-		t := parseTags(strings.ToLower(text))
+		t := parseTags(withoutScraps(strings.ToLower(text)))
 		if t == nil {
 			continue
 		}
@@ -139,6 +142,12 @@ func (v *Verifier) record(ctx context.Context, domain string) (tags map[string]s
 		tags = t
 	}
 	return tags, nil
+}
+
+// withoutScraps is a record without what is no tag: that is left out, and the rest counts (RFC 9989 §4.8).
+func withoutScraps(text string) string {
+	parts := strings.Split(text, ";")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return !strings.Contains(part, "=") }), ";")
 }
 
 // organizational is the organizational domain of a domain whose walk found these records
@@ -179,33 +188,62 @@ func policyOf(from, org string, walk []dmarcRecord) (r dmarcRecord, found bool) 
 	return r, false
 }
 
-// wanted is what the record asks for mail of the domain. A domain under test asks for one
-// step less (RFC 9989 §4.7, tag t).
-func (v *Verifier) wanted(ctx context.Context, from string, r dmarcRecord) (string, error) {
-	wants := policyWord(r.tags["p"])
-	if r.domain != from {
-		if sp, ok := r.tags["sp"]; ok {
-			wants = policyWord(sp)
-		}
-		if np, ok := r.tags["np"]; ok {
-			exists, err := v.exists(ctx, from)
-			if err != nil {
-				return "", err
-			}
-			if !exists {
-				wants = policyWord(np)
-			}
+// sound tells whether the record says what is to be done. One that does not, or says it of those below by a word
+// that there is not, asks for nothing but reports, if it wants those (RFC 9989 §4.10.1).
+func (r *dmarcRecord) sound() bool {
+	for _, tag := range []string{"p", "sp", "np"} {
+		if value, there := r.tags[tag]; (there || tag == "p") && policyWord(value) != value {
+			delete(r.tags, "sp")
+			delete(r.tags, "np")
+			r.tags["p"] = wantsNone
+			return strings.Contains(r.tags["rua"], ":")
 		}
 	}
+	return true
+}
+
+// asks is what the record says of mail of the domain.
+func (r *dmarcRecord) asks(from string, exists bool) string {
+	tags := []string{"p"}
+	switch {
+	case r.domain == from:
+	case exists:
+		tags = []string{"sp", "p"}
+	default:
+		tags = []string{"np", "sp", "p"}
+	}
+	for _, tag := range tags {
+		if value, ok := r.tags[tag]; ok {
+			return value
+		}
+	}
+	return wantsNone
+}
+
+// asked is what the record says of mail of the domain, which exists or not.
+func (v *Verifier) asked(ctx context.Context, from string, r dmarcRecord) (string, error) {
+	exists := true
+	if _, ok := r.tags["np"]; ok && r.domain != from {
+		var err error
+		if exists, err = v.exists(ctx, from); err != nil {
+			return "", err
+		}
+	}
+	return r.asks(from, exists), nil
+}
+
+// wanted is what is meant to be done. A domain under test wants one step less than it asks for
+// (RFC 9989 §4.7, tag t).
+func (r *dmarcRecord) wanted(asks string) string {
 	if r.tags["t"] == "y" {
-		switch wants {
+		switch asks {
 		case wantsReject:
-			return wantsQuarantine, nil
+			return wantsQuarantine
 		case wantsQuarantine:
-			return wantsNone, nil
+			return wantsNone
 		}
 	}
-	return wants, nil
+	return asks
 }
 
 func policyWord(s string) string {

@@ -18,20 +18,26 @@ func (v *Verifier) report(m *relay.Message, from string, sender spfResult, signa
 	}
 	o := relay.DMARCOutcome{
 		Policy: policy.record.published(), Client: m.Session.Client, From: from, Sender: Domain(string(m.Envelope.Sender.Domain())),
-		DKIM: policy.dkim, SPF: policy.spf, SPFDomain: sender.domain, SPFScope: "mfrom", SPFResult: string(sender.result),
-	}
-	if sender.helo {
-		o.SPFScope = "helo"
+		DKIM: policy.dkim, SPF: policy.spf, SPFDomain: sender.domain, SPFResult: string(sender.result),
 	}
 	switch {
 	case policy.result == dmarcPass:
-		o.Disposition = "pass"
+		o.Disposition = wantsNone
+		if policy.record.asks(from, true) != wantsNone {
+			o.Disposition = "pass" // of a policy that is none there is nothing to pass (RFC 9990 Appendix A)
+		}
 	case v.refuses(policy), v.RejectSPF && sender.result == spf.Fail:
 		o.Disposition = wantsReject
 	default:
 		o.Disposition = wantsNone // what a domain wants in quarantine is marked, and goes on
 	}
-	o.Override = policy.result == dmarcFail && o.Disposition != policy.wants
+	switch {
+	case policy.result == dmarcPass || o.Disposition == policy.asks:
+	case policy.wants != policy.asks && o.Disposition == wantsNone:
+		o.Reason = "policy_test_mode"
+	default:
+		o.Reason = "local_policy"
+	}
 	for _, s := range signatures {
 		if s.domain != "" && s.selector != "" {
 			o.Signatures = append(o.Signatures, relay.DKIMOutcome{Domain: s.domain, Selector: s.selector, Result: s.result})

@@ -220,7 +220,7 @@ func (v *Verifier) results(from string, sender spfResult, signatures []signature
 	}
 	fmt.Fprintf(&b, ";\r\n\tdmarc=%s", policy.result)
 	if policy.result == dmarcFail {
-		fmt.Fprintf(&b, " policy.published-domain-policy=%s", policy.wants)
+		fmt.Fprintf(&b, " policy.dmarc=%s", policy.wants)
 	}
 	if from != "" {
 		fmt.Fprintf(&b, " header.from=%s", from)

@@ -153,6 +153,12 @@ func TestDMARCWalk(t *testing.T) {
 		"below a suffix": {zone{"_dmarc.example": {"v=DMARC1; p=reject; psd=y"}}, "a.one.example", "b.one.example", "pass "},
 		"own org":        {zone{"_dmarc.a.example.org": {"v=DMARC1; p=reject; psd=n"}, "_dmarc.example.org": {"v=DMARC1; p=none"}}, "a.example.org", "example.org", "fail reject"},
 		"under test":     {zone{"_dmarc.example.org": {"v=DMARC1; p=reject; t=y"}}, "example.org", "x.example", "fail quarantine"},
+		"suffix itself":  {zone{"_dmarc.bank.example": {"v=DMARC1; p=reject; psd=y"}, "_dmarc.example": {"v=DMARC1; p=none"}}, "bank.example", "x.example", "fail reject"},
+		"suffix above":   {zone{"_dmarc.bank.example": {"v=DMARC1; p=reject; psd=y"}, "_dmarc.example": {"v=DMARC1; p=none"}}, "bank.example", "other.example", "fail reject"},
+		"no word":        {zone{"_dmarc.example.org": {"v=DMARC1; p=reject; sp=evil"}}, "example.org", "x.example", "none "},
+		"only reports":   {zone{"_dmarc.example.org": {"v=DMARC1; p=reject; np=evil; rua=mailto:a@example.org"}}, "example.org", "x.example", "fail none"},
+		"no policy":      {zone{"_dmarc.example.org": {"v=DMARC1; rua=mailto:a@example.org"}}, "example.org", "x.example", "fail none"},
+		"with a scrap":   {zone{"_dmarc.example.org": {"v=DMARC1; p=reject; scrap;"}}, "example.org", "x.example", "fail reject"},
 		"any case":       {zone{"_dmarc.example.org": {"v=DMARC1; P=Reject; unknown=1"}}, "example.org", "x.example", "fail reject"},
 		"two records":    {zone{"_dmarc.example.org": {"v=DMARC1; p=reject", "v=DMARC1; p=none"}}, "example.org", "x.example", "none "},
 		"other record":   {zone{"_dmarc.example.org": {"v=DMARC2; p=reject", "x"}}, "example.org", "x.example", "none "},
@@ -209,9 +215,10 @@ func TestDMARCOutcomes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const wants = "v=DMARC1; p=reject; sp=evil<>; fo=1:d; aspf=x; adkim=s; rua=mailto:canary@example.org"
+	const wants = "v=DMARC1; p=reject; psd=evil<>; fo=1:d; aspf=x; adkim=s; rua=mailto:canary@example.org"
 	txt := zone{"example.org": {"v=spf1 ip4:192.0.2.1 -all"}, "other.example": {"v=spf1 -all"}, "s._domainkey.example.org": {record}, "_dmarc.example.org": {wants},
-		"_dmarc.example.com": {"v=DMARC1; p=reject"}}
+		"_dmarc.example.com": {"v=DMARC1; p=reject"}, "_dmarc.tests.example": {"v=DMARC1; p=reject; t=y; rua=mailto:canary@tests.example"},
+		"_dmarc.mild.example": {"v=DMARC1; p=none; sp=quarantine; rua=mailto:canary@mild.example"}, "mild.example": {"v=spf1 ip4:192.0.2.1 -all"}}
 	policy := relay.DMARCPolicy{Domain: "example.org", P: "reject", ADKIM: "s", FO: "1:d"}
 	client := netip.MustParseAddr("192.0.2.1")
 	signed := []relay.DKIMOutcome{{Domain: "example.org", Selector: "s", Result: "pass"}}
@@ -221,11 +228,20 @@ func TestDMARCOutcomes(t *testing.T) {
 		want         []relay.DMARCOutcome
 	}{
 		"both": {"canary@example.org", string(signature.Added) + fromText, true, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org", Sender: "example.org",
-			Disposition: "pass", SPF: true, DKIM: true, SPFDomain: "example.org", SPFScope: "mfrom", SPFResult: "pass", Signatures: signed}}},
+			Disposition: "pass", SPF: true, DKIM: true, SPFDomain: "example.org", SPFResult: "pass", Signatures: signed}}},
 		"refused": {"canary@other.example", fromText, true, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org", Sender: "other.example",
-			Disposition: "reject", SPFDomain: "other.example", SPFScope: "mfrom", SPFResult: "fail"}}},
+			Disposition: "reject", SPFDomain: "other.example", SPFResult: "fail"}}},
 		"marked": {"", fromText, false, []relay.DMARCOutcome{{Policy: policy, Client: client, From: "example.org",
-			Disposition: "none", Override: true, SPFDomain: "mail.example.org", SPFScope: "helo", SPFResult: "none"}}},
+			Disposition: "none", Reason: "local_policy", SPFDomain: "mail.example.org", SPFResult: "none"}}},
+		"under test": {"x@other.example", strings.ReplaceAll(fromText, "example.org", "tests.example"), true, []relay.DMARCOutcome{{
+			Policy: relay.DMARCPolicy{Domain: "tests.example", P: "reject", Testing: true}, Client: client, From: "tests.example", Sender: "other.example",
+			Disposition: "none", Reason: "policy_test_mode", SPFDomain: "other.example", SPFResult: "fail"}}},
+		"no policy": {"x@mild.example", strings.ReplaceAll(fromText, "example.org", "mild.example"), true, []relay.DMARCOutcome{{
+			Policy: relay.DMARCPolicy{Domain: "mild.example", P: "none", SP: "quarantine"}, Client: client, From: "mild.example", Sender: "mild.example",
+			Disposition: "none", SPF: true, SPFDomain: "mild.example", SPFResult: "pass"}}},
+		"below": {"x@mild.example", strings.ReplaceAll(fromText, "example.org", "a.mild.example"), true, []relay.DMARCOutcome{{
+			Policy: relay.DMARCPolicy{Domain: "mild.example", P: "none", SP: "quarantine"}, Client: client, From: "a.mild.example", Sender: "mild.example",
+			Disposition: "pass", SPF: true, SPFDomain: "mild.example", SPFResult: "pass"}}},
 		"no wish":   {"x@other.example", strings.ReplaceAll(fromText, "example.org", "example.com"), false, nil},
 		"no record": {"x@other.example", strings.ReplaceAll(fromText, "example.org", "example.net"), false, nil},
 	} {

@@ -1,9 +1,8 @@
 package dmarcrpt
 
 import (
-	"math"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
 
 	"tacet/relay/aggregate"
@@ -12,14 +11,13 @@ import (
 // maxTargets is how many addresses of a record are sent to.
 const maxTargets = 4
 
-// target is where a domain wants its reports.
-type target struct {
-	mail string // a mailbox
-	most int64  // octets of a report
-}
+// target is where a domain wants its reports: a mailbox.
+type target string
 
 // host is the domain of the mailbox.
-func (t target) host() string { return strings.ToLower(t.mail[strings.LastIndexByte(t.mail, '@')+1:]) }
+func (t target) host() string {
+	return strings.ToLower(string(t[strings.LastIndexByte(string(t), '@')+1:]))
+}
 
 // isDMARC tells whether a TXT record is one of DMARC.
 func isDMARC(text string) bool {
@@ -28,7 +26,7 @@ func isDMARC(text string) bool {
 	return strings.TrimSpace(name) == "v" && strings.TrimSpace(value) == "DMARC1"
 }
 
-// parseRecord reads where reports go (RFC 9989 §4.7, tag rua). More than one record is as good as none.
+// parseRecord reads where reports go. More than one record is as good as none.
 func parseRecord(records []string) (found []target) {
 	seen := false
 	for _, record := range records {
@@ -39,43 +37,50 @@ func parseRecord(records []string) (found []target) {
 			return nil
 		}
 		seen = true
-		for tag := range strings.SplitSeq(record, ";") {
-			if name, list, _ := strings.Cut(tag, "="); strings.TrimSpace(name) == "rua" && found == nil {
-				found = parseTargets(list)
-			}
-		}
+		found, _ = parseTargets(record)
 	}
 	return found
 }
 
-func parseTargets(list string) (found []target) {
-	for text := range strings.SplitSeq(list, ",") {
-		text, most := cutSize(strings.TrimSpace(text))
-		u, err := url.Parse(text)
-		if err != nil || len(found) == maxTargets {
+// parseTargets reads the tag rua of a record (RFC 9989 §4.7), if it is there. The limits of size that URIs once had
+// ("!10m") no longer count.
+func parseTargets(record string) (found []target, there bool) {
+	for tag := range strings.SplitSeq(record, ";") {
+		name, list, _ := strings.Cut(tag, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "rua") {
 			continue
 		}
-		if to, ok := aggregate.Mailbox(u); ok {
-			found = append(found, target{to, most})
+		for text := range strings.SplitSeq(list, ",") {
+			text, _, _ = strings.Cut(strings.TrimSpace(text), "!")
+			u, err := url.Parse(text)
+			if err != nil || len(found) == maxTargets {
+				continue
+			}
+			if to, ok := aggregate.Mailbox(u); ok {
+				found = append(found, target(to))
+			}
 		}
+		return found, true
 	}
-	return found
+	return nil, false
 }
 
-// cutSize takes the limit of older records, "!10m", off a URI.
-func cutSize(text string) (uri string, most int64) {
-	uri, size, found := strings.Cut(text, "!")
-	if !found {
-		return text, math.MaxInt64
+// override is where a host that is asked whether it takes reports for another domain wants those that were to go to
+// t: there, or at other mailboxes of its own. One that names another host gets none (RFC 9990 §4).
+func override(t target, records []string) (instead []target) {
+	for _, record := range records {
+		if !isDMARC(record) {
+			continue
+		}
+		named, there := parseTargets(record)
+		if !there {
+			instead = []target{t}
+			continue
+		}
+		if slices.ContainsFunc(named, func(n target) bool { return n.host() != t.host() }) {
+			return nil
+		}
+		return named
 	}
-	shift := 0
-	if i := strings.IndexAny(size, "kmgtKMGT"); i >= 0 && i == len(size)-1 {
-		shift = 10 * (1 + strings.IndexByte("kmgt", size[i]|0x20))
-		size = size[:i]
-	}
-	n, err := strconv.ParseUint(size, 10, 20)
-	if err != nil {
-		return uri, math.MaxInt64
-	}
-	return uri, int64(n) << shift
+	return instead
 }

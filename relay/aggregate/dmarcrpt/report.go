@@ -14,7 +14,7 @@ import (
 	"tacet/relay/aggregate"
 )
 
-// feedback is an aggregate report (RFC 9990 §3).
+// feedback is an aggregate report (RFC 9990 §3.1.1).
 type feedback struct {
 	XMLName  xml.Name  `xml:"urn:ietf:params:xml:ns:dmarc-2.0 feedback"`
 	Version  string    `xml:"version"`
@@ -69,7 +69,7 @@ type signature struct {
 
 type spf struct {
 	Domain string `xml:"domain"`
-	Scope  string `xml:"scope,omitempty"`
+	Scope  string `xml:"scope"`
 	Result string `xml:"result"`
 }
 
@@ -78,6 +78,7 @@ type report struct {
 	feedback
 	domain string
 	begin  time.Time
+	number int // of the day's for the domain
 }
 
 // newReport makes the n-th report of one domain for the day that starts at begin. A row or policy
@@ -85,7 +86,7 @@ type report struct {
 func (c *Config) newReport(begin time.Time, domain string, n int, policy string, rows counts) *report {
 	var p relay.DMARCPolicy
 	_ = json.Unmarshal([]byte(policy), &p) // Observe wrote it
-	r := &report{domain: domain, begin: begin}
+	r := &report{domain: domain, begin: begin, number: n}
 	r.Version = "1.0"
 	r.Metadata = metadata{
 		Organization: c.Hostname, Email: c.Contact, ID: fmt.Sprintf("%s.%d.%s@%s", begin.Format("20060102"), n, domain, c.Hostname),
@@ -109,14 +110,14 @@ func newRecord(o *relay.DMARCOutcome, count int64) record {
 		Source: o.Client.Unmap().String(), Count: count, Disposition: o.Disposition, DKIM: passed(o.DKIM), SPF: passed(o.SPF),
 		HeaderFrom: o.From, Sender: o.Sender,
 	}
-	if o.Override {
-		r.Reason = &reason{"local_policy"}
+	if o.Reason != "" {
+		r.Reason = &reason{o.Reason}
 	}
 	for _, s := range o.Signatures {
 		r.Signatures = append(r.Signatures, signature(s))
 	}
 	if o.SPFDomain != "" {
-		r.SPFResult = &spf{o.SPFDomain, o.SPFScope, o.SPFResult}
+		r.SPFResult = &spf{o.SPFDomain, "mfrom", o.SPFResult} // that of a null reverse-path is made of HELO (RFC 7208 §2.4)
 	}
 	return r
 }
@@ -128,7 +129,7 @@ func passed(yes bool) string {
 	return "fail"
 }
 
-// packed is the report as gzipped XML (RFC 9990 §3.1).
+// packed is the report as gzipped XML (RFC 9990 §3.5.2).
 func (r *report) packed() ([]byte, error) {
 	var out bytes.Buffer
 	zip := gzip.NewWriter(&out)
@@ -142,13 +143,17 @@ func (r *report) packed() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// letter is the message that brings the report (RFC 9990 §4).
+// letter is the message that brings the report (RFC 9990 §3.5.2).
 func (r *report) letter(to string, packed []byte) *aggregate.Letter {
+	ending := ".xml.gz"
+	if r.number > 1 { // another of the day's, which must not replace the first
+		ending = fmt.Sprintf("!%d%s", r.number, ending)
+	}
 	return &aggregate.Letter{
 		From: r.Metadata.Email, To: to, ID: r.Metadata.ID, Domain: r.domain, Host: r.Metadata.Organization, Begin: r.begin,
 		Type: "multipart/mixed",
 		Text: fmt.Sprintf("This is a DMARC aggregate report on mail in the name of %s\r\non %s (UTC), as RFC 9990 describes it.",
 			r.domain, r.begin.Format(time.DateOnly)),
-		Part: "application/gzip", Ending: ".xml.gz", Packed: packed,
+		Part: "application/gzip", Ending: ending, Packed: packed,
 	}
 }

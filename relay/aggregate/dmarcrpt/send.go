@@ -82,43 +82,54 @@ func (c *Collector) send(ctx context.Context, t target, reports []*report) error
 		if err != nil {
 			return err
 		}
-		if int64(len(packed)) > min(t.most, maxReport) {
+		if len(packed) > maxReport {
 			continue
 		}
-		if err := c.config.World.Submit(ctx, t.mail, r.letter(t.mail, packed).Message(time.Now())); err != nil {
+		if err := c.config.World.Submit(ctx, string(t), r.letter(string(t), packed).Message(time.Now())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// agreed is those of the targets that want the reports of the domain: all of its own organization, and of
-// others those that say so (RFC 9990 §4).
+// agreed is where the reports of the domain are wanted: all targets of its own organization, and what other hosts
+// say (RFC 9990 §4). What can't be found out of one counts only if there is no other.
 func (c *Collector) agreed(ctx context.Context, domain string, targets []target) (agreed []target, err error) {
+	var faults []error
 	for _, t := range targets {
-		wants, err := c.wants(ctx, domain, t.host())
+		wanted, err := c.wanted(ctx, domain, t)
 		if err != nil {
-			return nil, fmt.Errorf("asking who wants DMARC reports: %w", err)
+			faults = append(faults, fmt.Errorf("asking who wants DMARC reports: %w", err))
 		}
-		if wants {
-			agreed = append(agreed, t)
+		for _, w := range wanted {
+			if len(agreed) < maxTargets && !slices.Contains(agreed, w) {
+				agreed = append(agreed, w)
+			}
 		}
 	}
-	return agreed, nil
+	if len(agreed) > 0 {
+		return agreed, nil
+	}
+	return nil, errors.Join(faults...)
 }
 
-func (c *Collector) wants(ctx context.Context, domain, host string) (bool, error) {
+// wanted is where the reports that a domain wants at t go; nowhere, if its host has not agreed.
+func (c *Collector) wanted(ctx context.Context, domain string, t target) ([]target, error) {
+	host := t.host()
 	if host == domain {
-		return true, nil
+		return []target{t}, nil
 	}
 	ours, err := c.config.World.Organizational(ctx, domain)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	theirs, err := c.config.World.Organizational(ctx, host)
-	if err != nil || ours == theirs {
-		return err == nil, err
+	if err != nil {
+		return nil, err
+	}
+	if ours == theirs {
+		return []target{t}, nil
 	}
 	records, err := c.config.World.TXT(ctx, domain+"._report._dmarc."+host)
-	return slices.ContainsFunc(records, isDMARC), err
+	return override(t, records), err
 }
