@@ -35,12 +35,11 @@ func (s *canaryRelay) reported(t *testing.T, saw sightings) {
 	s.reports.Run(over) // keeps what was counted
 	s.dmarc.Run(over)
 	delivered := s.w.count("delivered")
-	s.nextDay(t, saw, "tlsreports", true, func(w *outsideBubble, kept *keptText, web http.RoundTripper) (runner, error) {
+	web := &canaryWeb{s: s, got: func(octets []byte) { saw.look(s.w.canarySet, "report:web", octets) }}
+	s.nextDay(t, "tlsreports", true, func(w *outsideBubble, kept *keptText) (runner, error) {
 		return tlsrpt.New(tlsrpt.Config{Hostname: s.config.Hostname, Contact: s.config.Postmaster, World: w, Keeper: kept, HTTP: web})
 	})
-	s.nextDay(t, saw, "dmarcreports", false, func(w *outsideBubble, kept *keptText, _ http.RoundTripper) (runner, error) {
-		return dmarcrpt.New(dmarcrpt.Config{Hostname: s.config.Hostname, Contact: s.config.Postmaster, World: w, Keeper: kept})
-	})
+	s.nextDayDMARC(t)
 	s.w.until("delivered", delivered+3) // of two domains on TLS, of one on DMARC
 	packed := unpackedReports(t, s.w.hops["told"].received())
 	if len(packed) != 3 {
@@ -53,11 +52,19 @@ func (s *canaryRelay) reported(t *testing.T, saw sightings) {
 
 type runner interface{ Run(context.Context) }
 
+// nextDayDMARC has the reports on DMARC go out of what is kept.
+func (d *daemon) nextDayDMARC(t *testing.T) {
+	t.Helper()
+	d.nextDay(t, "dmarcreports", false, func(w *outsideBubble, kept *keptText) (runner, error) {
+		return dmarcrpt.New(dmarcrpt.Config{Hostname: d.config.Hostname, Contact: d.config.Postmaster, World: w, Keeper: kept})
+	})
+}
+
 // nextDay has a collector send the reports of what is kept in a file, as of yesterday: it
 // lives in a time of its own, in which the hours until then are over at once, and the world without.
-func (s *canaryRelay) nextDay(t *testing.T, saw sightings, name string, signed bool, collector func(*outsideBubble, *keptText, http.RoundTripper) (runner, error)) {
+func (d *daemon) nextDay(t *testing.T, name string, signed bool, collector func(*outsideBubble, *keptText) (runner, error)) {
 	t.Helper()
-	text, err := s.config.sealed(name).Load()
+	text, err := d.config.sealed(name).Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,12 +77,11 @@ func (s *canaryRelay) nextDay(t *testing.T, saw sightings, name string, signed b
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &outsideBubble{ctx: t.Context(), world: reportWorld{s.daemon, &s.routes, signed}, calls: make(chan func()), done: make(chan struct{})}
+	o := &outsideBubble{ctx: t.Context(), world: reportWorld{d, &d.routes, signed}, calls: make(chan func()), done: make(chan struct{})}
 	go o.serve()
 	defer close(o.calls)
-	web := &canaryWeb{s: s, got: func(octets []byte) { saw.look(s.w.canarySet, "report:web", octets) }}
 	synctest.Test(t, func(t *testing.T) { // begins in 2000
-		c, err := collector(o, &keptText{text}, web)
+		c, err := collector(o, &keptText{text})
 		if err != nil {
 			t.Fatal(err)
 		}

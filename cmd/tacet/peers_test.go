@@ -32,7 +32,7 @@ func TestPeers(t *testing.T) {
 	if os.Getenv("TACET_PEERS") != "1" {
 		t.Skip("TACET_PEERS is not 1")
 	}
-	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail", "unbound", "ldns-signzone", "ip", "slapd", "nft", "postmap", "postalias"} {
+	for _, program := range []string{"swaks", "curl", "msmtp", "python3", "openssl", "postfix", "smtp-sink", "tail", "unbound", "ldns-signzone", "ip", "slapd", "nft", "postmap", "postalias", "opendkim"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Errorf("%s is not installed", program)
 		}
@@ -52,6 +52,7 @@ func TestPeers(t *testing.T) {
 		{"postfix", (*peers).postfix},
 		{"mailservers", (*peers).mailServers},
 		{"reports", (*peers).reports},
+		{"dmarcreports", (*peers).dmarcReports},
 		{"smtpsink", (*peers).smtpSink},
 		{"hang", (*peers).hang},
 		{"mx", (*peers).mx},
