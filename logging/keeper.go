@@ -40,13 +40,14 @@ type fieldPeriod struct {
 	keep int
 }
 
-// removal is a set of fields that a sealed day no longer has.
+// removal is a set of fields, or of records, that a sealed day no longer has.
 type removal uint32
 
 const (
 	removeSubject removal = 1 << iota // and the header fields of content rejections, which repeat it
 	removeClient
 	removeUser
+	removeLogins // whole records: of failed logins and TLS handshakes, which tell of no mail
 )
 
 // apply takes the fields out of a record.
@@ -60,6 +61,11 @@ func (m removal) apply(r *Record) {
 	if m&removeUser != 0 {
 		r.User = ""
 	}
+}
+
+// drops tells whether the record goes as a whole.
+func (m removal) drops(r *Record) bool {
+	return m&removeLogins != 0 && loginEvents.has(r.Event)
 }
 
 // errCrash is of a test's step.

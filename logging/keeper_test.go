@@ -323,6 +323,61 @@ func TestFieldsGoBeforeTheRecord(t *testing.T) {
 	})
 }
 
+// Failed logins and TLS handshakes go before the rest of their day, and leave it as it was.
+func TestLoginsGoBeforeTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t)
+		settle(12 * time.Hour)
+		o := p.options()
+		o.RetentionLogins = 2 * 24 * time.Hour
+		l := openLog(t, o)
+		defer l.Close()
+		for _, event := range []Event{Accepted, AuthFailed, Delivered, TLSFailed} {
+			r := full(event)
+			r.Time = time.Time{}
+			r.Subject = `"event":"auth_failed"`
+			if err := l.Write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flush(t, l)
+		var whole []string
+		for days, want := range []int{4, 4, 2, 2} {
+			var got []string
+			for line, err := range Read(t.Context(), ReadOptions{Dir: p.dir, KeyDir: p.keys}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want == 4 || line.Event != AuthFailed && line.Event != TLSFailed {
+					got = append(got, string(line.Raw))
+				}
+			}
+			if days == 0 {
+				whole = []string{got[0], got[2]}
+			}
+			if len(got) != want || want == 2 && !slices.Equal(got, whole) {
+				t.Errorf("after %d days: %q", days, got)
+			}
+			v, err := Verify(t.Context(), o)
+			if err != nil || len(v.Faults) != 0 || v.Records != want {
+				t.Errorf("after %d days: %+v, %v", days, v, err)
+			}
+			settle(24 * time.Hour)
+		}
+		o.RetentionLogins = 24 * time.Hour
+		l.keeper.fields = nil
+		r := full(AuthFailed)
+		r.Time = time.Time{}
+		if err := l.Write(r); err != nil {
+			t.Fatal(err)
+		}
+		settle(3 * 24 * time.Hour)
+		if v, err := Verify(t.Context(), o); err != nil || len(v.Faults) != 1 || v.Faults[0].Problem != ProblemField {
+			t.Errorf("one that was forgotten: %+v, %v", v, err)
+		}
+	})
+}
+
 // TestSealedRetention wants the 365th day to be readable and the 366th not, in
 // a copy of the log either.
 func TestSealedRetention(t *testing.T) {

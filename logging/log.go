@@ -44,6 +44,10 @@ type Options struct {
 	// Retention; 0: as long as the record. They need a KeyDir. With the subject go
 	// the header fields of content rejections, which repeat it.
 	RetentionSubject, RetentionClient, RetentionUser time.Duration
+
+	// For how long records of failed logins and TLS handshakes are kept, which tell of
+	// no mail; as those before.
+	RetentionLogins time.Duration
 }
 
 // Log is the relay log. Its methods are safe for concurrent use.

@@ -74,6 +74,7 @@ const (
 	messageEvents          = allEvents &^ (1<<AuthFailed | 1<<TLSFailed)
 	attemptEvents eventSet = 1<<Delivered | 1<<Deferred | 1<<Failed | 1<<Expired
 	repeatEvents           = attemptEvents | 1<<Deleted
+	loginEvents   eventSet = 1<<AuthFailed | 1<<TLSFailed
 	remoteEvents  eventSet = 1<<Delivered | 1<<Accepted
 )
 

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// fields gives the periods that are shorter than the record's.
+// fields gives the periods that are shorter than the log's.
 func (o *Options) fields() (list []fieldPeriod, err error) {
 	for _, f := range []struct {
 		what   removal
 		period time.Duration
-	}{{removeSubject, o.RetentionSubject}, {removeClient, o.RetentionClient}, {removeUser, o.RetentionUser}} {
+	}{{removeSubject, o.RetentionSubject}, {removeClient, o.RetentionClient}, {removeUser, o.RetentionUser}, {removeLogins, o.RetentionLogins}} {
 		if f.period == 0 || f.period == o.Retention {
 			continue
 		}

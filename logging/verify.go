@@ -18,7 +18,7 @@ type Problem string
 // The problems.
 const (
 	ProblemExpired   Problem = "it is past its retention and still there"
-	ProblemField     Problem = "a field in it is past its retention"
+	ProblemField     Problem = "a field or a record in it is past its retention"
 	ProblemDamaged   Problem = "it does not verify: changed, cut off, or under another key"
 	ProblemNoKey     Problem = "its key is missing: nobody can read it"
 	ProblemNoFile    Problem = "a key of no file"
@@ -178,9 +178,9 @@ func (v *verifier) content(p *openPart) {
 	}
 }
 
-// in tells whether the record has one of the fields.
+// in tells whether the record has one of the fields, or should be gone.
 func (m removal) in(r *Record) bool {
-	return m&removeSubject != 0 && (r.Subject != "" || len(r.Headers) > 0) ||
+	return m.drops(r) || m&removeSubject != 0 && (r.Subject != "" || len(r.Headers) > 0) ||
 		m&removeClient != 0 && r.Client.IsValid() ||
 		m&removeUser != 0 && r.User != ""
 }

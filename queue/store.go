@@ -79,8 +79,11 @@ type Admin interface {
 	// Unhold makes a held message due now.
 	Unhold(ctx context.Context, id ID) error
 	// Delete removes the message for good and returns what it was.
-	// ErrBusy says that it is under delivery at this moment.
-	Delete(ctx context.Context, id ID) (*Envelope, error)
+	// ErrBusy says that it is under delivery at this moment. told, if it is not nil,
+	// is called with what is known of the message while it is still there and
+	// nothing but its removal can come: others get ErrBusy, and no claim of it is given out.
+	// It is not called for a message that cannot be read.
+	Delete(ctx context.Context, id ID, told func(*Envelope)) (*Envelope, error)
 	// Stats counts what is queued.
 	Stats() Stats
 }

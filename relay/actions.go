@@ -35,15 +35,17 @@ func (r *Relay) Release(ctx context.Context, id queue.ID) error {
 	return nil
 }
 
-// Delete removes a queued message for good, without a report to its sender.
+// Delete removes a queued message for good, without a report to its sender. As
+// with a settlement, the log has the records first: a kill leaves no recipient without its terminal record.
 func (r *Relay) Delete(ctx context.Context, id queue.ID) error {
-	e, err := r.admin.Delete(ctx, id)
-	if err != nil {
-		return err
+	_, err := r.admin.Delete(ctx, id, func(e *queue.Envelope) {
+		r.logAction(e, logging.Deleted)
+		r.journal.Secure()
+	})
+	if err == nil {
+		r.owing.Delete(id)
 	}
-	r.logAction(e, logging.Deleted)
-	r.journal.Secure()
-	return nil
+	return err
 }
 
 // Retry makes the waiting recipients of a message due now.

@@ -67,7 +67,7 @@ func (r *Relay) work(ctx context.Context, l *lane) {
 	for ctx.Err() == nil {
 		c, err := r.claim(ctx, l)
 		if err != nil {
-			// The store raises its own trouble; what is due stays due.
+			// Store and log raise their own trouble; what is due stays due, and is looked at again within longestSleep.
 			break
 		}
 		if c == nil {
@@ -218,7 +218,7 @@ func (r *Relay) resume(l *lane) {
 func (r *Relay) ageSuspended(ctx context.Context, l *lane) {
 	began := time.Now()
 	due := began.Add(-1) // not what is released while it looks
-	for ctx.Err() == nil && r.isSuspended(l) && time.Since(began) < longestLook {
+	for ctx.Err() == nil && r.isSuspended(l) && time.Since(began) < longestLook && r.unrecorded() == nil {
 		c, err := r.store.Claim(ctx, l.destination, due)
 		if c == nil || err != nil {
 			return

@@ -2,8 +2,10 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"tacet/logging"
 	"tacet/queue"
 )
 
@@ -80,9 +82,22 @@ func (r *Relay) most(l *lane) int {
 	return r.config.Load().Concurrency
 }
 
+// unrecorded says why what is delivered now could not be put on record, nil if it can: then it waits, or
+// a kill would leave recipients without their terminal record. A log that is only slow holds nothing up.
+func (r *Relay) unrecorded() error {
+	err := r.journal.Err()
+	if errors.Is(err, logging.ErrBacklog) || errors.Is(err, logging.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
 // claim claims what is due at the lane, at the lane's pace: nothing is claimed
 // before it may be sent, and a look that finds nothing costs no turn.
 func (r *Relay) claim(ctx context.Context, l *lane) (*queue.Claim, error) {
+	if err := r.unrecorded(); err != nil {
+		return nil, err
+	}
 	p := l.pacing.Load()
 	if p == nil {
 		return r.store.Claim(ctx, l.destination, time.Now())

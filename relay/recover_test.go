@@ -28,6 +28,16 @@ func (a admin) List(_ context.Context, f queue.Filter) iter.Seq2[*queue.Envelope
 	}
 }
 
+func (a admin) Delete(_ context.Context, id queue.ID, told func(*queue.Envelope)) (*queue.Envelope, error) {
+	m := a.store.messages[id]
+	if m == nil {
+		return nil, queue.ErrNotFound
+	}
+	told(m.e)
+	delete(a.store.messages, id)
+	return m.e, nil
+}
+
 func (a admin) Get(_ context.Context, id queue.ID) (*queue.Envelope, error) {
 	if m := a.store.messages[id]; m != nil {
 		return m.e, nil

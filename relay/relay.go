@@ -19,7 +19,8 @@ type Journal interface {
 	// the end of the process.
 	Secure()
 	// Err is nil while records are being written: an error says that mail must
-	// not be taken now, because it would go unrecorded.
+	// not be taken now, because it would go unrecorded; nor delivered, unless it is
+	// logging.ErrBacklog or logging.ErrClosed.
 	Err() error
 }
 

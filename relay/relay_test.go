@@ -75,7 +75,18 @@ type journal struct {
 	down    error
 }
 
-func (j *journal) Err() error { return j.down }
+func (j *journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.down
+}
+
+// fail makes the journal unwritable, or well again.
+func (j *journal) fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.down = err
+}
 
 func (j *journal) Secure() {}
 

@@ -2,12 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"tacet/logging"
 	"tacet/queue"
 )
 
@@ -45,5 +47,44 @@ func TestDeferredMeanwhile(t *testing.T) {
 		if w.Stats.Delivered.Load() != 1 {
 			t.Error("what fell due after two seconds was not delivered after three")
 		}
+	})
+}
+
+// While the log cannot be written nothing is delivered: a kill would leave what was
+// without its record. A log that is slow holds nothing up, and what waited goes once it is well again.
+func TestNothingIsDeliveredUnrecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			w.Run(ctx)
+		}()
+		takes := func(err error, delivered int) {
+			t.Helper()
+			w.journal.fail(err)
+			if _, err := w.Accept(t.Context(), envelope("b@one.example"), strings.NewReader(mailText), Session{Protocol: "ESMTPSA"}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+			w.hop.mu.Lock()
+			defer w.hop.mu.Unlock()
+			if got := len(w.hop.got); got != delivered {
+				t.Errorf("%v: %d were tried, want %d", err, got, delivered)
+			}
+		}
+		takes(nil, 1)
+		takes(errors.New("no space left on device"), 1)
+		takes(logging.ErrBacklog, 3)
+		takes(logging.ErrClosed, 4)
+		takes(errors.New("no space left on device"), 4)
+		w.journal.fail(nil)
+		time.Sleep(longestSleep + time.Second)
+		if left := len(w.store.messages); left != 0 {
+			t.Errorf("%d messages are left once the log is well", left)
+		}
+		stop()
+		<-ended
 	})
 }

@@ -275,6 +275,9 @@ type LogConfig struct {
 	// Of single fields; never longer than Retention.
 	RetentionSubject, RetentionClient, RetentionUser time.Duration
 
+	// Of records of failed logins and TLS handshakes; never longer than Retention.
+	RetentionLogins time.Duration
+
 	// Who may read it by the control socket: users and "@groups". Nobody in either
 	// list: everyone whom the socket lets in.
 	FullReaders, StatusReaders []string
@@ -295,6 +298,9 @@ type MetricsConfig struct{ Address string }
 
 // maxRetention is how long the relay log may be kept at most.
 const maxRetention = 365 * 24 * time.Hour
+
+// maxRetentionLogins is how long records may be kept that tell of no mail.
+const maxRetentionLogins = 30 * 24 * time.Hour
 
 // DefaultConfig is what an empty file says. It is the strictest: one
 // submission listener on loopback, no one relays without AUTH, nothing is
@@ -378,6 +384,7 @@ func (c *Config) complete() {
 	for _, p := range []*time.Duration{&c.Log.RetentionSubject, &c.Log.RetentionClient, &c.Log.RetentionUser} {
 		*p = cmp.Or(*p, c.Log.Retention)
 	}
+	c.Log.RetentionLogins = cmp.Or(c.Log.RetentionLogins, min(c.Log.Retention, maxRetentionLogins))
 	folder := filepath.Dir(c.source.path)
 	for _, p := range []*string{&c.DataDir, &c.TLS.Cert, &c.TLS.Key, &c.Auth.UsersFile, &c.Recipients.Key, &c.Log.Dir, &c.Delivery.AuthPasswordFile} {
 		absolute(folder, p)

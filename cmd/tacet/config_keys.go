@@ -173,6 +173,7 @@ func (c *Config) upkeepSections() []section {
 			{"retention_subject", durationValue{&c.Log.RetentionSubject, day, maxRetention}, "of the subject, and of the header fields of content rejections. Default: as long as the record"},
 			{"retention_client", durationValue{&c.Log.RetentionClient, day, maxRetention}, "of the client's address. Default: as long as the record"},
 			{"retention_user", durationValue{&c.Log.RetentionUser, day, maxRetention}, "of the user. Default: as long as the record"},
+			{"retention_logins", durationValue{&c.Log.RetentionLogins, day, maxRetentionLogins}, "of whole records of failed logins and TLS handshakes, which tell of no mail; more than 30d is refused"},
 			{"live", enumValue[LogLive]{&c.Log.Live, []string{"plain", "sealed"}}, "the running day as lines of JSON, or encrypted as every day is that is over"},
 			{"incoming_client", boolValue{&c.Log.IncomingClient}, "the address of clients that bring mail for relay.domains is on record, too"},
 			{"full_readers", readersValue{&c.Log.FullReaders}, "users and \"@groups\" who may read all of it, and act, by the control socket. Both lists empty: whom the socket lets in"},

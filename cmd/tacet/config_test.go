@@ -74,7 +74,7 @@ func TestEmptyConfigIsTheStrictest(t *testing.T) {
 	if !c.Delivery.DenySpecialAddresses || c.Delivery.TLS != relay.TLSOpportunistic || c.Metrics.Address != "" {
 		t.Errorf("delivery: %+v, metrics: %+v", c.Delivery, c.Metrics)
 	}
-	if c.Log.Retention != 365*24*time.Hour || c.Log.Dir != "/var/lib/tacet/log" {
+	if c.Log.Retention != 365*24*time.Hour || c.logOptions().RetentionLogins != 30*24*time.Hour || c.Log.Dir != "/var/lib/tacet/log" {
 		t.Errorf("log: %+v", c.Log)
 	}
 	if c.Hostname == "" || c.Postmaster != "postmaster@"+c.Hostname {

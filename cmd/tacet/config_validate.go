@@ -49,9 +49,10 @@ func (c *Config) validateLog(f *faults) {
 		period time.Duration
 	}{
 		{"log.retention_subject", c.Log.RetentionSubject}, {"log.retention_client", c.Log.RetentionClient}, {"log.retention_user", c.Log.RetentionUser},
+		{"log.retention_logins", c.Log.RetentionLogins},
 	} {
 		if field.period > c.Log.Retention {
-			f.also(c.source.lines[field.key], "%s = %q is longer than log.retention (%s): a field goes with its record at the latest",
+			f.also(c.source.lines[field.key], "%s = %q is longer than log.retention (%s): nothing in the log outlives that",
 				field.key, formatDuration(field.period), formatDuration(c.Log.Retention))
 		}
 	}

@@ -192,7 +192,7 @@ type forgetful struct{ *pebblestore.Store }
 
 // Delete implements QueueActions.
 func (f forgetful) Delete(ctx context.Context, id queue.ID) error {
-	_, err := f.Store.Delete(ctx, id)
+	_, err := f.Store.Delete(ctx, id, nil)
 	return err
 }
 

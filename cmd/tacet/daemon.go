@@ -242,6 +242,7 @@ func (c *Config) logOptions() logging.Options {
 	return logging.Options{
 		Dir: c.Log.Dir, KeyDir: c.logKeyDir(), LiveSealed: c.Log.Live == LiveSealed, Retention: c.Log.Retention,
 		RetentionSubject: c.Log.RetentionSubject, RetentionClient: c.Log.RetentionClient, RetentionUser: c.Log.RetentionUser,
+		RetentionLogins: c.Log.RetentionLogins,
 	}
 }
 

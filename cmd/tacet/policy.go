@@ -61,6 +61,7 @@ func (c *Config) policy() policy {
 	}
 	p.Periods = []policyPeriod{
 		{"relay log", plural(days(c.Log.Retention), "day")},
+		{"failed logins and TLS handshakes in it", plural(days(c.Log.RetentionLogins), "day")},
 		{"messages that cannot be delivered", configDuration(c.Queue.Lifetime)},
 		{"messages that were delivered", "none: destroyed with the last recipient"},
 		{"audit log", plural(days(maxRetention), "day")},
@@ -76,7 +77,7 @@ func (c *Config) policy() policy {
 		p.Periods = append(p.Periods, policyPeriod{"counts for DMARC reports", "2 days; encrypted, by clients' addresses and domains, and without mailboxes"})
 	}
 	if len(c.Relay.Domains) > 0 {
-		p.Periods = slices.Insert(p.Periods, 2, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
+		p.Periods = slices.Insert(p.Periods, 3, policyPeriod{"messages that wait for the primary of a relay domain", configDuration(c.Primary.Lifetime)})
 	}
 	if c.hasKind(KindSubmission) {
 		p.Periods = append(p.Periods, policyPeriod{"how much users sent that have a limit", "a day; encrypted, and by hashes instead of names"})
@@ -246,6 +247,14 @@ func shorter(period func(*Config) time.Duration) func(*Config, string) direction
 	}
 }
 
+// shorterLogins narrows where failed logins are kept for less than the log's own period asks for.
+func shorterLogins(c *Config, _ string) direction {
+	if c.Log.RetentionLogins < min(c.Log.Retention, maxRetentionLogins) {
+		return narrows
+	}
+	return neutral
+}
+
 // lifetime widens where mail is kept longer than the default says.
 func lifetime(period func(*Config) time.Duration) func(*Config, string) direction {
 	return func(c *Config, _ string) direction {
@@ -341,6 +350,7 @@ func effects() map[string]effect {
 		"log.retention_subject": {shorter(func(c *Config) time.Duration { return c.Log.RetentionSubject }), "subjects are kept shorter"},
 		"log.retention_client":  {shorter(func(c *Config) time.Duration { return c.Log.RetentionClient }), "clients' addresses are kept shorter"},
 		"log.retention_user":    {shorter(func(c *Config) time.Duration { return c.Log.RetentionUser }), "users are kept shorter"},
+		"log.retention_logins":  {shorterLogins, "failed logins and TLS handshakes are kept shorter"},
 		"log.full_readers":      {isNot(narrows, "[]"), "only these may read the log with the daemon's help"},
 		"log.status_readers":    {isNot(narrows, "[]"), "these see the status of mail only"},
 		"log.live":              {is(narrows, "sealed"), "the running day's log is encrypted too"},

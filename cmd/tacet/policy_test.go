@@ -48,6 +48,7 @@ retention = "90d"
 retention_subject = "7d"
 retention_client = "14d"
 retention_user = "30d"
+retention_logins = "5d"
 live = "sealed"
 [metrics]
 address = "127.0.0.1:9587"
@@ -188,6 +189,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		"log.retention_subject":           {"[log]\nretention_subject = \"7d\"", "Narrower"},
 		"log.retention_client":            {"[log]\nretention_client = \"7d\"", "Narrower"},
 		"log.retention_user":              {"[log]\nretention_user = \"7d\"", "Narrower"},
+		"log.retention_logins":            {"[log]\nretention_logins = \"7d\"", "Narrower"},
 		"keys.master":                     {"[keys]\nmaster = \"prompt\"", "Narrower"},
 		"log.full_readers":                {"[log]\nfull_readers = [\"anna\"]", "Narrower"},
 		"log.status_readers":              {"[log]\nstatus_readers = [\"@staff\"]", "Narrower"},

@@ -18,7 +18,7 @@ var promises = []struct {
 	{"a record has the fields of the schema and no other, and documents and notices are made from the same schema", []string{
 		"logging/TestSchemaFiles", "logging/TestEncoderFollowsSchema", "logging/TestParseLineIsStrict", "cmd/tacet/TestStatementNamesEveryField"}},
 	{"user and client are recorded on submission only", []string{"cmd/tacet/TestCanaries", "relay/inbound/TestOriginOfMX"}},
-	{"each accepted recipient ends in one terminal record, and a second one is marked", []string{"cmd/tacet/TestCompletenessUnderKills", "relay/TestRecover"}},
+	{"each accepted recipient ends in one terminal record, and a second one is marked", []string{"cmd/tacet/TestCompletenessUnderKills", "relay/TestRecover", "relay/TestDeleteIsOnRecordFirst"}},
 	{"the next host on record is the one that was really connected to", []string{"relay/outbound/TestWalksTheHops", "cmd/tacet/TestCanaries"}},
 	{"how both connections were protected is recorded, or why they were not", []string{"relay/outbound/TestTLSPolicies", "relay/outbound/TestHostileCertificates", "relay/inbound/TestHandshakeFails"}},
 	{"the status is made of closed lists, without a word of the other side", []string{"logging/TestClassifyCorpus", "relay/outbound/TestRemoteID", "cmd/tacet/TestCanaries"}},
@@ -28,11 +28,12 @@ var promises = []struct {
 
 	// How long.
 	{"a record cannot be read after 365 days, and no config says more", []string{"logging/TestSealedRetention", "logging/TestRetentionIsLimited", "logging/TestVerify", "cmd/tacet/TestBadConfig"}},
+	{"a failed login or TLS handshake is on record for 30 days at most", []string{"logging/TestLoginsGoBeforeTheLog", "cmd/tacet/TestEmptyConfigIsTheStrictest", "cmd/tacet/TestBadConfig"}},
 	{"subject, client and user may go before the record", []string{"logging/TestFieldsGoBeforeTheRecord", "logging/TestVerifyOfFields"}},
 	{"more is recorded within an incident alone: with ticket, scope and deadline", []string{"logging/TestIncidentKeepsWhatMatchesAndNothingElse", "logging/TestIncidentLimits", "logging/TestIncidentContentOnlyIfAskedFor"}},
 	{"an incident is destroyed at its end, and after a crash before the first connection", []string{"logging/TestIncidentEndsAtItsDeadline", "logging/TestIncidentsOfAnEarlierProcess", "cmd/tacet/TestCanaries"}},
 	{"nothing is left of a message once its last recipient is settled", []string{"queue/pebblestore/TestForgets", "queue/pebblestore/TestManySurvivors", "cmd/tacet/TestTorture"}},
-	{"and it is not lost before", []string{"queue/pebblestore/TestCrashAtEveryOperation", "queue/pebblestore/TestEveryWriteFails", "cmd/tacet/TestTorture"}},
+	{"and it is not lost before", []string{"queue/pebblestore/TestCrashAtEveryOperation", "queue/pebblestore/TestEveryWriteFails", "queue/pebblestore/TestGapsKeepWhatTheyHide", "cmd/tacet/TestTorture"}},
 	{"mail that cannot be delivered expires, and its sender hears of it", []string{"relay/TestDeferAndExpire", "relay/TestReportOwed"}},
 
 	// To whom.

@@ -34,7 +34,7 @@ type language struct {
 	name                                         func(fieldName) string
 	period                                       func(time.Duration) string
 	logged, headers                              string
-	kept, shorter, destroyed                     string
+	kept, shorter, logins, destroyed             string
 	live, sealed                                 string
 	incidents, mails, queue                      string
 	hops, smarthost, routes                      string
@@ -61,6 +61,7 @@ func german() language {
 		headers:     "Bei inhaltsbezogenen Ablehnungen werden auch die Kopfzeilen der abgelehnten E-Mail protokolliert, nie ihr Text.",
 		kept:        "Die Protokolle bleiben %s gespeichert.",
 		shorter:     "Kürzer gespeichert werden: %s.",
+		logins:      "fehlgeschlagene Anmeldungen und TLS-Verbindungen",
 		destroyed:   "Danach wird der Schlüssel vernichtet, mit dem sie verschlüsselt sind, so dass auch Kopien in Backups nicht mehr lesbar sind. Das Gleiche gilt für Einträge, die auf Wunsch einer betroffenen Person gelöscht werden.",
 		live:        "Die Protokolle vergangener Tage sind verschlüsselt gespeichert.",
 		sealed:      "Alle Protokolle sind verschlüsselt gespeichert.",
@@ -103,6 +104,7 @@ func english() language {
 		headers:     "Where an e-mail is rejected for its content its header fields are logged too, never its text.",
 		kept:        "The logs are kept for %s.",
 		shorter:     "Kept for less time: %s.",
+		logins:      "failed logins and TLS connections",
 		destroyed:   "After that the key is destroyed under which they are encrypted, so that copies in backups cannot be read any more either. The same holds for entries that are deleted because a person concerned asks for it.",
 		live:        "The logs of past days are stored encrypted.",
 		sealed:      "All logs are stored encrypted.",
@@ -186,6 +188,9 @@ func (l language) join(names []string) string {
 func (c *Config) keptFor(l language) string {
 	text := fmt.Sprintf(l.kept, l.period(c.Log.Retention))
 	var less []string
+	if c.Log.RetentionLogins < c.Log.Retention {
+		less = append(less, l.logins+" ("+l.period(c.Log.RetentionLogins)+")")
+	}
 	known := fieldNames()
 	for _, key := range []string{"subject", "client", "user"} {
 		if period := c.fieldPeriod(key); period < c.Log.Retention {

@@ -209,6 +209,9 @@ func (s *Store) amendNow(id queue.ID, f func(*message, *queue.Recipient) bool, h
 	}
 	defer s.recent.unpin(en)
 	m := s.index.msgs.at(mi)
+	if m.flags&msgLeaving != 0 {
+		return queue.ErrBusy
+	}
 	env := *en.env
 	env.Recipients = slices.Clone(env.Recipients)
 	var changed []int
@@ -280,12 +283,22 @@ func retryNow(env *queue.Envelope, now time.Time) *queue.Envelope {
 
 // Delete fills queue.Admin. A message that cannot be read is deleted too, and
 // then the envelope has no more than its ID.
-func (s *Store) Delete(ctx context.Context, id queue.ID) (*queue.Envelope, error) {
-	env, err := s.Get(ctx, id)
-	if err != nil && !errors.Is(err, queue.ErrDamaged) {
+func (s *Store) Delete(ctx context.Context, id queue.ID, told func(*queue.Envelope)) (*queue.Envelope, error) {
+	if err := s.ready(ctx); err != nil {
 		return nil, fmt.Errorf("delete: %w", err)
 	}
-	if err := s.deleteNow(id, env); err != nil {
+	if err := s.setLeaving(id); err != nil {
+		return nil, fmt.Errorf("delete: %w", err)
+	}
+	env, err := s.Get(ctx, id)
+	if err == nil && told != nil {
+		told(env)
+	}
+	if err == nil || errors.Is(err, queue.ErrDamaged) {
+		err = s.deleteNow(id, env)
+	}
+	if err != nil {
+		s.stay(id, env)
 		return nil, fmt.Errorf("delete: %w", err)
 	}
 	if err := s.flush(); err != nil {
@@ -297,15 +310,48 @@ func (s *Store) Delete(ctx context.Context, id queue.ID) (*queue.Envelope, error
 	return env, nil
 }
 
+// setLeaving keeps a message from delivery and from other operators while it is being deleted.
+func (s *Store) setLeaving(id queue.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := &s.index
+	mi, ok := x.byID[id]
+	if !ok {
+		return queue.ErrNotFound
+	}
+	m := x.msgs.at(mi)
+	if m.active > 0 || m.flags&msgLeaving != 0 {
+		return queue.ErrBusy
+	}
+	m.flags |= msgLeaving
+	for gi := m.first; gi != 0; gi = x.groups.at(gi).sibling {
+		if x.groups.at(gi).pos >= 0 {
+			x.pull(gi, posParked)
+		}
+	}
+	return nil
+}
+
+// stay gives a message that was not deleted in the end its place again. One that cannot be read has none.
+func (s *Store) stay(id queue.ID, env *queue.Envelope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mi, ok := s.index.byID[id]
+	if !ok {
+		return
+	}
+	s.index.msgs.at(mi).flags &^= msgLeaving
+	if env != nil {
+		s.regroup(mi, env)
+	}
+}
+
 func (s *Store) deleteNow(id queue.ID, env *queue.Envelope) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mi, ok := s.index.byID[id]
 	if !ok {
 		return queue.ErrNotFound
-	}
-	if s.index.msgs.at(mi).active > 0 {
-		return queue.ErrBusy
 	}
 	if _, err := s.write(change{msg: mi, env: env, settled: true}); err != nil {
 		return err

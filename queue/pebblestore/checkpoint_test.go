@@ -111,7 +111,7 @@ func TestCheckpoint(t *testing.T) {
 	if err != nil || !slices.Equal(forgotten, []queue.ID{c.later}) {
 		t.Fatalf("forgotten: %v, %v; want %v", forgotten, err, c.later)
 	}
-	if _, err := s.Delete(t.Context(), c.later); err != nil {
+	if _, err := s.Delete(t.Context(), c.later, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.Stats(); n.Messages != 3 || n.Damaged != 0 {
@@ -252,7 +252,7 @@ func TestSurvey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Delete(t.Context(), s.ids()[260]); err != nil {
+	if _, err := s.Delete(t.Context(), s.ids()[260], nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, f := range map[string]queue.Filter{

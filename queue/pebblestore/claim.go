@@ -186,7 +186,7 @@ func (s *Store) claimed(gi uint32) bool {
 func (s *Store) regroup(mi uint32, env *queue.Envelope) {
 	x := &s.index
 	m := x.msgs.at(mi)
-	if m.flags&msgDamaged != 0 {
+	if m.flags&(msgDamaged|msgLeaving) != 0 {
 		return
 	}
 	reporting := false

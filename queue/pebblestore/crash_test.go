@@ -179,7 +179,7 @@ func (w *crashWork) run() {
 	w.settle("one.example", true, &queue.Report{Envelope: report, Content: crashContent(900)})
 	deleted := w.put(64<<10, true, "a@two.example")
 	w.l.update(deleted.ID, func(p *promise) { p.settling = true })
-	_, err := w.s.Delete(ctx, deleted.ID)
+	_, err := w.s.Delete(ctx, deleted.ID, nil)
 	must(err)
 	w.l.update(deleted.ID, func(p *promise) { p.gone = true })
 	_, err = w.s.RetryAll(ctx)

@@ -206,7 +206,7 @@ func TestDamagedIsKept(t *testing.T) {
 	if got := deliverAll(t, s); len(got) != 0 {
 		t.Fatal("a damaged message was delivered")
 	}
-	if got, err := s.Delete(context.Background(), e.ID); err != nil || got.ID != e.ID {
+	if got, err := s.Delete(context.Background(), e.ID, nil); err != nil || got.ID != e.ID {
 		t.Fatal(got, err)
 	}
 	if st := s.Stats(); st != (queue.Stats{}) {

@@ -44,6 +44,9 @@
 // and counted; so are, by number, those whose records left nothing but a gap in
 // the log. That count errs on the high side.
 //
+// Damage of a record's block shows when the queue is read, after Open has looked. What stands beside it is not
+// known then: its records, and the keys that an earlier process left, stay until the next Open has copied it.
+//
 // What salvaging can repeat: a message whose deletion was in the damaged part
 // is delivered once more if its key still exists, which it does for some
 // minutes after it was settled; and the recipients of one whose newest state

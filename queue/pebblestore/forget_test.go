@@ -270,7 +270,7 @@ func TestManySurvivors(t *testing.T) {
 	}
 	// Every other one goes; its slot is used again by later ones.
 	for i := range n / 2 {
-		if _, err := s.Delete(t.Context(), ids[i%10][i/10]); err != nil {
+		if _, err := s.Delete(t.Context(), ids[i%10][i/10], nil); err != nil {
 			t.Fatal(err)
 		}
 	}

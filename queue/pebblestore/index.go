@@ -49,6 +49,7 @@ const (
 	msgDamaged  // set aside: it does not match its checksum
 	msgStates   // it has state records
 	msgStreamed // its content is in a file
+	msgLeaving  // it is being deleted
 )
 
 // message is what memory keeps of each queued message: 32 octets.

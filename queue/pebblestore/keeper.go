@@ -178,6 +178,9 @@ func (s *Store) rotate() error {
 
 func (s *Store) endEpochs(ended []*epoch) error {
 	for _, e := range ended {
+		if e.earlier && s.hasGaps() {
+			continue // the next open needs it for what it finds there
+		}
 		// What was sealed under the epoch is in the index after this.
 		if err := s.flush(); err != nil {
 			return err
@@ -195,6 +198,14 @@ func (s *Store) endEpochs(ended []*epoch) error {
 		}
 	}
 	return nil
+}
+
+// hasGaps tells whether there are messages on the disk that are not in the
+// index, beside damage. Their records and keys stay until the next open has read around it.
+func (s *Store) hasGaps() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gapped
 }
 
 // moveChunk bounds how many keys are moved at once.
@@ -285,7 +296,7 @@ func (s *Store) trimStep(trimmed bool) bool {
 func (s *Store) trimRecords(done chan struct{}) {
 	defer close(done)
 	ids := s.idsOnDisk()
-	if s.failedError() != nil || len(ids) > trimMessages || s.loadError() != nil {
+	if s.failedError() != nil || len(ids) > trimMessages || s.loadError() != nil || s.hasGaps() {
 		return
 	}
 	b := s.db.NewBatch()

@@ -62,8 +62,9 @@ const (
 // epoch is a span of minutes. The keys of the messages that came in it derive
 // from its key, so that they die with it.
 type epoch struct {
-	id  uint64 // random: in the records, and in the name of its file
-	ref keyRef
+	id      uint64 // random: in the records, and in the name of its file
+	ref     keyRef
+	earlier bool // an earlier process began it
 
 	mu  sync.Mutex
 	mac hash.Hash
@@ -312,6 +313,7 @@ func (k *keyring) loadEpoch(name string) error {
 	defer clear(key)
 	k.lastRef++
 	e := newEpoch(id, refEpoch|k.lastRef, key)
+	e.earlier = true
 	e.used.Store(true)
 	k.epochs[e.ref] = e
 	return nil

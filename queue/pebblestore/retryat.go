@@ -32,7 +32,7 @@ func (s *Store) RetryAt(ctx context.Context, d queue.Destination) (int, error) {
 		switch {
 		case err == nil:
 			n++
-		case !errors.Is(err, queue.ErrNotFound) && !errors.Is(err, queue.ErrDamaged):
+		case !errors.Is(err, queue.ErrNotFound) && !errors.Is(err, queue.ErrDamaged) && !errors.Is(err, queue.ErrBusy):
 			return n, fmt.Errorf("retry a destination: %w", err)
 		}
 	}

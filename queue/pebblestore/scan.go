@@ -219,6 +219,9 @@ func (s *Store) scan(ctx context.Context, snapshot *pebble.Snapshot) error {
 	sc.flush()
 	if sc.gaps > 0 {
 		s.markDamaged()
+		s.mu.Lock()
+		s.gapped = true
+		s.mu.Unlock()
 		sc.missing()
 	} else {
 		// What is not in the index is not on the disk either.

@@ -47,6 +47,7 @@ type Store struct {
 
 	rerouted   bool // Reroute was called
 	unreadable int  // spans of the queue that could not be read at open
+	gapped     bool // there were such: what is beside the damage in them is found by the next open
 
 	running          atomic.Bool // the engine is open
 	closed           atomic.Bool

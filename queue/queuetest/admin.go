@@ -74,9 +74,33 @@ func testHoldUnderDelivery(t *testing.T, s Engine) {
 		}
 		s = s.Reopen(t)
 		noClaim(t, s, "one.example", now.Add(time.Hour))
-		if _, err := s.Delete(t.Context(), e.ID); err != nil {
+		if _, err := s.Delete(t.Context(), e.ID, nil); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// leaving wants a message of which it was just told that it is deleted to be there, and to stay where it is.
+func leaving(t *testing.T, s Engine, e *queue.Envelope) {
+	t.Helper()
+	if now, err := s.Get(t.Context(), e.ID); err != nil || now.ID != e.ID || e.Recipients[0].Attempts != 1 {
+		t.Errorf("while it is deleted: %+v, %v", now, err)
+	}
+	for what, f := range map[string]func() error{
+		"retry":   func() error { return s.Retry(t.Context(), e.ID) },
+		"hold":    func() error { return s.Hold(t.Context(), e.ID) },
+		"release": func() error { return s.Unhold(t.Context(), e.ID) },
+		"delete":  func() error { _, err := s.Delete(t.Context(), e.ID, nil); return err },
+	} {
+		if err := f(); !errors.Is(err, queue.ErrBusy) {
+			t.Errorf("%s while it is deleted: %v", what, err)
+		}
+	}
+	for _, d := range []queue.Destination{"one.example", "two.example"} {
+		if _, err := s.RetryAt(t.Context(), d); err != nil {
+			t.Error(err)
+		}
+		noClaim(t, s, d, time.Now().Add(2*time.Hour))
 	}
 }
 
@@ -85,19 +109,23 @@ func testDelete(t *testing.T, s Engine) {
 	e := message(now, "a@one.example", "b@two.example")
 	put(t, s, e, content(10))
 	c := claim(t, s, "one.example", now.Add(time.Second))
-	if _, err := s.Delete(t.Context(), e.ID); !errors.Is(err, queue.ErrBusy) {
+	if _, err := s.Delete(t.Context(), e.ID, nil); !errors.Is(err, queue.ErrBusy) {
 		t.Fatalf("Delete of a message under delivery: %v", err)
 	}
 	settle(t, s, c, deferred(0, now.Add(time.Hour)))
-	got, err := s.Delete(t.Context(), e.ID)
-	if err != nil {
-		t.Fatal(err)
+	told := 0
+	got, err := s.Delete(t.Context(), e.ID, func(e *queue.Envelope) {
+		told++
+		leaving(t, s, e)
+	})
+	if err != nil || told != 1 {
+		t.Fatal(told, err)
 	}
 	if got.ID != e.ID || got.Recipients[0].Attempts != 1 {
 		t.Fatalf("%+v", got)
 	}
 	empty(t, s)
-	if _, err := s.Delete(t.Context(), e.ID); !errors.Is(err, queue.ErrNotFound) {
+	if _, err := s.Delete(t.Context(), e.ID, nil); !errors.Is(err, queue.ErrNotFound) {
 		t.Fatalf("Delete of a message that is gone: %v", err)
 	}
 	s = s.Reopen(t)

@@ -184,7 +184,7 @@ func testModel(t *testing.T, s Engine) {
 				s.Release(c)
 			}
 			for id := range m.messages {
-				if _, err := s.Delete(t.Context(), id); err != nil {
+				if _, err := s.Delete(t.Context(), id, nil); err != nil {
 					t.Fatalf("clean up: %v", err)
 				}
 			}
@@ -374,7 +374,7 @@ func (m *model) admin(t testing.TB, rt *rapid.T, s Engine, op int) {
 		}
 		m.adopt(t, rt, s, id, queue.Held)
 	case 12:
-		_, err := s.Delete(t.Context(), id)
+		_, err := s.Delete(t.Context(), id, nil)
 		busy := slices.ContainsFunc(m.claims, func(c *queue.Claim) bool { return c.Envelope.ID == id })
 		switch {
 		case busy && !errors.Is(err, queue.ErrBusy):
